@@ -1,0 +1,54 @@
+//! What crosses the ring buffer: only things that need a story of their own.
+
+use crate::wire_record;
+
+/// What an [`Event`] tells. Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum EventKind {
+    /// A process called `execve` with success. Any process: whether it is Node is decided in user space.
+    Exec = 1,
+    /// A loop thread was seen for the first time. `detail`: `thread::KIND_*`.
+    ThreadStart = 2,
+    /// A loop thread ended; its record holds the last values. `detail`: `thread::KIND_*`.
+    ThreadExit = 3,
+    /// A turn took at least the stall threshold. `detail`: `STALL_*` flags.
+    Stall = 4,
+    /// A GC pause took at least the threshold. `detail`: `thread::GC_*`; `values`: heap bytes before, after
+    /// (0 = not known).
+    GcPause = 5,
+}
+
+impl TryFrom<u32> for EventKind {
+    type Error = u32;
+
+    fn try_from(value: u32) -> Result<Self, u32> {
+        Ok(match value {
+            1 => Self::Exec,
+            2 => Self::ThreadStart,
+            3 => Self::ThreadExit,
+            4 => Self::Stall,
+            5 => Self::GcPause,
+            other => return Err(other),
+        })
+    }
+}
+
+/// [`EventKind::Stall`]: the turn is the start-up, from the first line of the script to the first wait.
+pub const STALL_STARTUP: u32 = 1;
+/// [`EventKind::Stall`]: the turn was under way when the agent attached; its duration is a lower bound.
+pub const STALL_LOWER_BOUND: u32 = 2;
+
+wire_record! {
+    /// One event. Times are `CLOCK_MONOTONIC` nanoseconds.
+    pub struct Event {
+        /// An [`EventKind`].
+        pub kind: u32,
+        pub detail: u32,
+        pub tgid: u32,
+        pub tid: u32,
+        pub start_ns: u64,
+        pub duration_ns: u64,
+        pub values: [u64; 2],
+    }
+}

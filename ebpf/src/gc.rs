@@ -1,0 +1,153 @@
+//! GC pauses: from the entry of `Heap::CollectGarbage` to its `ret`, the time for which JavaScript stands still.
+//! Steps of incremental marking are work between pauses and are not counted.
+//!
+//! No uretprobe: they killed processes under seccomp on kernels 6.11 to 6.13. The function is rare, so its return
+//! instructions carry plain uprobes; the agent finds them by decoding.
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use nodeprobe_ebpf::{
+    DropReason, Event, EventKind, ThreadRecord,
+    histogram::GC_BOUNDS_NS,
+    thread::{FLAG_FROM_START, GC_KINDS, GC_MAJOR, GC_MINOR, GC_UNKNOWN, KIND_MAIN},
+};
+
+use crate::{emit, maps, target};
+
+/// `AllocationSpace` from V8 11 on. The agent relies on it only there; before, the numbers were others.
+const NEW_SPACE: u32 = 1;
+
+#[inline(always)]
+fn stack_pointer(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context of a uprobe is the register set of the probed thread.
+    let registers = unsafe { &*ctx.regs };
+    #[cfg(bpf_target_arch = "x86_64")]
+    return registers.rsp;
+    #[cfg(bpf_target_arch = "aarch64")]
+    return registers.sp;
+}
+
+/// `Heap::CollectGarbage(Heap*, AllocationSpace, GarbageCollectionReason, ...)`.
+#[uprobe]
+pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
+    let thread = match target::current() {
+        Some(thread) => thread,
+        // Addons run isolates on threads of their own, which have no loop; a worker is known from `Worker::Run`.
+        None if target::kind_of_current() != KIND_MAIN => return 0,
+        None => match target::observe_current(FLAG_FROM_START) {
+            Some(thread) => thread,
+            None => return 0,
+        },
+    };
+    let sp = stack_pointer(&ctx);
+    if thread.gc_active != 0 {
+        if sp <= thread.gc_sp {
+            // A call from inside the collection (deeper in the stack), or the same hit once more.
+            return 0;
+        }
+        // Higher in the stack than the open one: that frame is gone and its end was not seen.
+        emit::lost(DropReason::GcUnmatched);
+    }
+    thread.gc_active = 1;
+    thread.gc_sp = sp;
+    thread.gc_kind = GC_UNKNOWN;
+    thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
+    thread.gc_before_bytes = 0;
+    thread.gc_after_bytes = 0;
+    thread.gc_start_ns = target::now_ns();
+    0
+}
+
+/// `Heap::Scavenge`, and the other young-generation collectors of some versions.
+#[uprobe]
+pub(crate) fn gc_minor(_ctx: ProbeContext) -> u32 {
+    set_kind(GC_MINOR)
+}
+
+/// `Heap::MarkCompact`.
+#[uprobe]
+pub(crate) fn gc_major(_ctx: ProbeContext) -> u32 {
+    set_kind(GC_MAJOR)
+}
+
+#[inline(always)]
+fn set_kind(kind: u32) -> u32 {
+    if let Some(thread) = target::current()
+        && thread.gc_active != 0
+    {
+        thread.gc_kind = kind;
+    }
+    0
+}
+
+/// Each `ret` of `Heap::SizeOfObjects`: the first inside a collection is the heap before, the last the heap after.
+#[uprobe]
+pub(crate) fn heap_size(ctx: ProbeContext) -> u32 {
+    let Some(thread) = target::current() else { return 0 };
+    let Some(bytes) = return_value(&ctx) else { return 0 };
+    if thread.gc_active != 0 {
+        if thread.gc_before_bytes == 0 {
+            thread.gc_before_bytes = bytes;
+        }
+        thread.gc_after_bytes = bytes;
+    } else {
+        thread.heap_used_bytes = bytes;
+    }
+    0
+}
+
+#[inline(always)]
+fn return_value(ctx: &ProbeContext) -> Option<u64> {
+    // SAFETY: as in `stack_pointer`.
+    let registers = unsafe { &*ctx.regs };
+    #[cfg(bpf_target_arch = "x86_64")]
+    return Some(registers.rax);
+    #[cfg(bpf_target_arch = "aarch64")]
+    return Some(registers.regs[0]);
+}
+
+/// Each way out of `Heap::CollectGarbage`.
+#[uprobe]
+pub(crate) fn gc_end(ctx: ProbeContext) -> u32 {
+    let Some(thread) = target::current() else { return 0 };
+    if thread.gc_active == 0 || stack_pointer(&ctx) != thread.gc_sp {
+        return 0;
+    }
+    thread.gc_active = 0;
+    let kind = match thread.gc_kind {
+        GC_UNKNOWN if thread.gc_space == NEW_SPACE => GC_MINOR,
+        GC_UNKNOWN => GC_MAJOR,
+        kind => kind,
+    };
+    finish(thread, kind, target::now_ns() - thread.gc_start_ns);
+    0
+}
+
+#[inline(always)]
+fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
+    let (before, after) = (thread.gc_before_bytes, thread.gc_after_bytes);
+    // Hidden from the optimiser, which knows that the kind is 1 or 2 and would leave out the bound the verifier
+    // asks for.
+    let index = core::hint::black_box(kind as usize).wrapping_sub(1);
+    if index >= GC_KINDS {
+        return;
+    }
+    target::begin_change(&mut thread.seq_end);
+    thread.gc[index].record(duration_ns, &GC_BOUNDS_NS, maps::epoch());
+    thread.last_gc_before_bytes[index] = before;
+    thread.last_gc_after_bytes[index] = after;
+    if after != 0 {
+        thread.heap_used_bytes = after;
+    }
+    target::end_change(&mut thread.seq_begin, thread.seq_end);
+    if duration_ns >= maps::gc_event_threshold_ns() {
+        emit::send(&Event {
+            kind: EventKind::GcPause as u32,
+            detail: kind,
+            tgid: thread.tgid,
+            tid: thread.tid,
+            start_ns: thread.gc_start_ns,
+            duration_ns,
+            values: [before, after],
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! The programs. One file per signal; `maps`, `target` and `emit` are what they share. Records, buckets and
+//! reasons for loss are in the library of this package, which the agent links too.
+//!
+//! Architecture invariant: no kernel structure is walked. Tracepoint formats, helpers and user memory only, so
+//! the same object loads on every kernel from 5.8 on without CO-RE.
+//!
+//! Architecture invariant: every handler can run twice for one hit. Containers of one image show the same
+//! executable under several device numbers (overlayfs), the kernel resolves them to one inode, and then two
+//! attachments fire for one call.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod emit;
+#[cfg(target_arch = "bpf")]
+mod event_loop;
+#[cfg(target_arch = "bpf")]
+mod gc;
+#[cfg(target_arch = "bpf")]
+mod lifecycle;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod stdio;
+#[cfg(target_arch = "bpf")]
+mod target;
+
+/// Some helpers are for GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(all(target_arch = "bpf", not(test)))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses an endless loop, so a program that could panic does not load.
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

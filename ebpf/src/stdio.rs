@@ -1,0 +1,160 @@
+//! Writes of loop threads to stdout and stderr: bytes, calls, blocked time, `EAGAIN`.
+//!
+//! Only the loop's own thread counts: a write in the thread pool blocks nobody. What kind of file the descriptor
+//! is, the agent asks `/proc`.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+use nodeprobe_ebpf::{
+    DropReason, StdioKey, StdioRecord, ThreadRecord,
+    histogram::STDIO_BOUNDS_NS,
+    stdio_record::{BLOCKED_NS, TTY_FDS_LEN},
+};
+
+use crate::{
+    emit,
+    event_loop::word,
+    maps::{self, FRESH_STDIO, STDIO, TTY_FDS, WRITERS, WRITERS_LEN},
+    target,
+};
+
+const EAGAIN: i64 = 11;
+
+/// `dup3` of a terminal that libuv has opened anew onto stdout or stderr: `uv_tty_init` alone does it with this flag.
+const O_CLOEXEC: u32 = 0o2_000_000;
+
+/// `write` and `writev`: `(fd, ...)`. All but a few calls on a host are for other descriptors, so the way out for them
+/// is the hot path.
+#[tracepoint]
+pub(crate) fn write_enter(ctx: TracePointContext) -> u32 {
+    let fd = word(&ctx, 0) as u32;
+    if fd != 1 && fd != 2 && !is_some_terminal(fd) {
+        return 0;
+    }
+    let Some(thread) = target::current() else { return 0 };
+    let stream = if fd == 1 || fd as i32 == thread.tty_fds[0] {
+        1
+    } else if fd == 2 || fd as i32 == thread.tty_fds[1] {
+        2
+    } else {
+        return 0;
+    };
+    thread.write_fd = stream;
+    thread.write_start_ns = target::now_ns();
+    announce_write(thread.tid);
+    0
+}
+
+#[inline(always)]
+fn is_some_terminal(fd: u32) -> bool {
+    let slot = if fd < TTY_FDS_LEN { fd } else { TTY_FDS_LEN - 1 };
+    TTY_FDS.get(slot).is_some_and(|marked| *marked != 0)
+}
+
+/// An entry of `WRITERS` that two threads wanted at once: from then on their returns are looked up.
+const SHARED: u32 = u32::MAX;
+
+#[inline(always)]
+fn writer_slot(tid: u32) -> Option<&'static mut u32> {
+    // SAFETY: array values live as long as the program; aligned u32s that are read and written whole.
+    WRITERS.get_ptr_mut(tid % WRITERS_LEN).map(|slot| unsafe { &mut *slot })
+}
+
+#[inline(always)]
+fn announce_write(tid: u32) {
+    if let Some(slot) = writer_slot(tid)
+        && *slot != tid
+    {
+        *slot = if *slot == 0 { tid } else { SHARED };
+    }
+}
+
+/// `dup3`: `(oldfd, newfd, flags)`.
+#[tracepoint]
+pub(crate) fn dup_enter(ctx: TracePointContext) -> u32 {
+    let (from, onto, flags) = (word(&ctx, 0) as u32, word(&ctx, 1) as u32, word(&ctx, 2) as u32);
+    if (onto != 1 && onto != 2) || from <= 2 || flags != O_CLOEXEC {
+        return 0;
+    }
+    if let Some(thread) = target::current() {
+        if onto == 1 {
+            thread.tty_fds[0] = from as i32;
+        } else {
+            thread.tty_fds[1] = from as i32;
+        }
+        let slot = if from < TTY_FDS_LEN { from } else { TTY_FDS_LEN - 1 };
+        if let Some(marked) = TTY_FDS.get_ptr_mut(slot) {
+            // SAFETY: a valid aligned slot that only ever becomes 1.
+            unsafe { core::ptr::write_volatile(marked, 1) };
+        }
+    }
+    0
+}
+
+/// The return of `write` and `writev`.
+#[tracepoint]
+pub(crate) fn write_exit(ctx: TracePointContext) -> u32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if writer_slot(tid).is_none_or(|slot| *slot != tid && *slot != SHARED) {
+        return 0;
+    }
+    if let Some(thread) = target::current()
+        && thread.write_start_ns != 0
+    {
+        let duration_ns = target::now_ns() - thread.write_start_ns;
+        end_write(thread);
+        if let Some(stream) = stream_of(thread) {
+            count(stream, word(&ctx, 0) as i64, duration_ns);
+        }
+    }
+    0
+}
+
+/// Closes the write under way, if there is one; also for a thread that was killed in it.
+#[inline(always)]
+pub(crate) fn end_write(thread: &mut ThreadRecord) {
+    if thread.write_start_ns != 0 {
+        thread.write_start_ns = 0;
+        if let Some(slot) = writer_slot(thread.tid)
+            && *slot == thread.tid
+        {
+            *slot = 0;
+        }
+    }
+}
+
+/// The counters of the stream that `thread` has just written to.
+#[inline(always)]
+fn stream_of(thread: &ThreadRecord) -> Option<&'static mut StdioRecord> {
+    let key = StdioKey { tid: thread.tid, fd: thread.write_fd };
+    if let Some(stream) = STDIO.get_ptr_mut(key) {
+        // SAFETY: valid while the program runs (RCU); the thread is the only writer of its key.
+        let stream = unsafe { &mut *stream };
+        if stream.tgid == thread.tgid {
+            return Some(stream);
+        }
+    }
+    if STDIO.insert(key, FRESH_STDIO.get(0)?, 0).is_err() {
+        emit::lost(DropReason::StdioTableFull);
+        return None;
+    }
+    // SAFETY: as above.
+    let stream = unsafe { &mut *STDIO.get_ptr_mut(key)? };
+    stream.tgid = thread.tgid;
+    Some(stream)
+}
+
+#[inline(always)]
+fn count(stream: &mut StdioRecord, result: i64, duration_ns: u64) {
+    target::begin_change(&mut stream.seq_end);
+    stream.durations.record(duration_ns, &STDIO_BOUNDS_NS, maps::epoch());
+    if result >= 0 {
+        stream.bytes += result as u64;
+        stream.writes += 1;
+        if duration_ns >= BLOCKED_NS {
+            stream.blocked_ns += duration_ns;
+        }
+    } else if result == -EAGAIN {
+        stream.eagain += 1;
+    }
+    target::end_change(&mut stream.seq_begin, stream.seq_end);
+}

@@ -1,0 +1,135 @@
+//! The state record of one loop thread, written by that thread alone.
+
+use crate::{Histogram, wire_record};
+
+pub const KIND_MAIN: u32 = 1;
+pub const KIND_WORKER: u32 = 2;
+
+/// No epoll call of the loop was seen since [`ThreadRecord::since_ns`]: in a turn or in a wait, not known which.
+/// The next call decides, and then all the time since belongs to the one or the other.
+pub const STATE_UNKNOWN: u32 = 0;
+/// JavaScript or native code runs; the loop does not turn.
+pub const STATE_TURN: u32 = 1;
+/// In `epoll_wait` on the loop's own epfd.
+pub const STATE_WAIT: u32 = 2;
+
+/// The thread ended; the values are the last.
+pub const FLAG_EXITED: u32 = 1;
+/// The loop has waited at least once: start-up is over.
+pub const FLAG_LOOPED: u32 = 2;
+/// `SpinEventLoop` was entered: the next `uv_run` is the loop's own.
+pub const FLAG_LOOP_EXPECTED: u32 = 4;
+/// [`ThreadRecord::epfd`] was read from the loop, not guessed from the first wait.
+pub const FLAG_EPFD_CONFIRMED: u32 = 8;
+/// The thread was observed from its first line of JavaScript.
+pub const FLAG_FROM_START: u32 = 16;
+/// [`ThreadRecord::since_ns`] is when the agent attached; the present turn began earlier.
+pub const FLAG_ATTACHED_LATE: u32 = 32;
+/// The last wait ended with nothing to do.
+pub const FLAG_EMPTY_WAIT: u32 = 64;
+
+pub const GC_UNKNOWN: u32 = 0;
+pub const GC_MINOR: u32 = 1;
+pub const GC_MAJOR: u32 = 2;
+/// Index of a kind in [`ThreadRecord::gc`] is kind - 1.
+pub const GC_KINDS: usize = 2;
+
+/// `uv__io_poll` polls twice in two cases: since libuv 1.45 first with timeout 0 and, if nothing is ready, with the
+/// real one (Node keeps the idle-time metric on), and again after waking before a timer was due. Between the two
+/// calls it only updates its clock; such a gap is no turn of the loop. One that took longer ran something and counts.
+pub const REPOLL_NS: u64 = 10_000;
+
+wire_record! {
+    /// Everything about one loop thread. `seq_end` is moved before a change and `seq_begin` after it; a reader
+    /// copies upwards, so equal numbers mean that nothing changed while it copied.
+    pub struct ThreadRecord {
+        pub seq_begin: u64,
+        pub tgid: u32,
+        pub tid: u32,
+        /// `KIND_*`.
+        pub kind: u32,
+        /// `FLAG_*`.
+        pub flags: u32,
+        /// `STATE_*`.
+        pub state: u32,
+        /// The epoll instance of the thread's own loop; -1 = not known yet.
+        pub epfd: i32,
+        /// The epoll instance of a nested loop (`spawnSync`), so that it is not taken for the loop's own; -1 = none.
+        pub nested_epfd: i32,
+        /// What the wait under way was allowed to last, milliseconds; -1 = without end.
+        pub wait_timeout_ms: i32,
+        /// Further descriptors of the terminals behind stdout and stderr; -1 = none. libuv opens a terminal anew, writes
+        /// to the new descriptor, and puts a copy of it in the place of the old one.
+        pub tty_fds: [i32; 2],
+        /// When the thread was first observed.
+        pub observed_ns: u64,
+        /// When the present state began.
+        pub since_ns: u64,
+        /// When the thread ended; 0 = it runs.
+        pub exit_ns: u64,
+        pub busy_ns: u64,
+        pub idle_ns: u64,
+
+        pub write_start_ns: u64,
+        /// 1 stdout, 2 stderr.
+        pub write_fd: u32,
+
+        pub gc_active: u32,
+        pub gc_kind: u32,
+        /// The `AllocationSpace` argument, for builds in which the collectors themselves have no symbol.
+        pub gc_space: u32,
+        /// Stack pointer at the entry of `CollectGarbage`; at its `ret` it is the same again. Tells a nested or
+        /// doubly probed call from the outermost one.
+        pub gc_sp: u64,
+        pub gc_start_ns: u64,
+        /// Heap used at the first and at the last `SizeOfObjects` of the collection; 0 = not seen.
+        pub gc_before_bytes: u64,
+        pub gc_after_bytes: u64,
+        /// Heap used when it was last seen; 0 = never.
+        pub heap_used_bytes: u64,
+        /// Heap before and after the last pause of each kind.
+        pub last_gc_before_bytes: [u64; GC_KINDS],
+        pub last_gc_after_bytes: [u64; GC_KINDS],
+
+        pub turns: Histogram,
+        pub stalls: Histogram,
+        pub gc: [Histogram; GC_KINDS],
+        pub seq_end: u64,
+    }
+}
+
+impl ThreadRecord {
+    pub const ZERO: Self = Self {
+        seq_begin: 0,
+        tgid: 0,
+        tid: 0,
+        kind: 0,
+        flags: 0,
+        state: STATE_UNKNOWN,
+        epfd: -1,
+        nested_epfd: -1,
+        wait_timeout_ms: 0,
+        tty_fds: [-1; 2],
+        observed_ns: 0,
+        since_ns: 0,
+        exit_ns: 0,
+        busy_ns: 0,
+        idle_ns: 0,
+        write_start_ns: 0,
+        write_fd: 0,
+        gc_active: 0,
+        gc_kind: GC_UNKNOWN,
+        gc_space: 0,
+        gc_sp: 0,
+        gc_start_ns: 0,
+        gc_before_bytes: 0,
+        gc_after_bytes: 0,
+        heap_used_bytes: 0,
+        last_gc_before_bytes: [0; GC_KINDS],
+        last_gc_after_bytes: [0; GC_KINDS],
+        turns: Histogram::ZERO,
+        stalls: Histogram::ZERO,
+        gc: [Histogram::ZERO; GC_KINDS],
+        seq_end: 0,
+    };
+}
