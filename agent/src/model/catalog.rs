@@ -1,0 +1,418 @@
+//! Every exported metric, once. `docs/metrics.md` is generated from this table, and the exporter takes names,
+//! units, attributes and bounds from it.
+//!
+//! Names of the `OpenTelemetry` semantic conventions (1.44.0) are used only where the meaning is theirs; what
+//! is new lives under `nodeprobe.`, in the same shape, so that an upstream proposal is a change of prefix.
+
+mod markdown;
+
+use nodeprobe_ebpf::{
+    DropReason,
+    histogram::{GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
+};
+
+pub use markdown::markdown;
+
+use super::{GcKind, Signal, StreamKind, ThreadKind};
+
+/// The schema the convention names are taken from.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+/// Name of the instrumentation scope of every metric.
+pub const SCOPE: &str = "nodeprobe";
+
+/// The `OpenTelemetry` instrument a metric behaves like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instrument {
+    /// Only grows; exported as a monotonic sum.
+    Counter,
+    /// A size or a state that may be summed over its attributes; a sum that is not monotonic.
+    UpDownCounter,
+    /// A value of which no sum makes sense.
+    Gauge,
+    /// Durations in buckets.
+    Histogram,
+}
+
+/// Maturity of the name, in the words of the semantic conventions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// May change with a minor version.
+    Development,
+    /// Frozen unless a mistake is found.
+    ReleaseCandidate,
+}
+
+/// An attribute with its closed set of values: nothing read from a process ever becomes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    pub key: &'static str,
+    pub values: &'static [&'static str],
+}
+
+/// Whose telemetry a metric is: what its Resource describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An observed Node.js process.
+    Process,
+    /// The nodeprobe agent itself.
+    Agent,
+    /// Either; the Resource tells which.
+    Both,
+}
+
+/// One exported metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    pub name: &'static str,
+    pub instrument: Instrument,
+    /// UCUM, as the conventions ask: `s`, `By`, `1`, or an annotation such as `{retry}`.
+    pub unit: &'static str,
+    pub attributes: &'static [Attribute],
+    pub description: &'static str,
+    pub stability: Stability,
+    pub subject: Subject,
+    /// Upper bounds in nanoseconds, inclusive; empty unless a histogram.
+    pub bounds_ns: &'static [u64],
+}
+
+/// Active or idle: `nodejs.eventloop.time`.
+pub const LOOP_STATE: Attribute = Attribute { key: "nodejs.eventloop.state", values: &["active", "idle"] };
+/// Main thread or `worker_threads` worker.
+pub const THREAD_TYPE: Attribute =
+    Attribute { key: "nodeprobe.thread.type", values: &[ThreadKind::Main.name(), ThreadKind::Worker.name()] };
+/// The convention also has `incremental` and `weakcb`; those are no pauses of their own here.
+pub const GC_TYPE: Attribute =
+    Attribute { key: "v8js.gc.type", values: &[GcKind::Minor.name(), GcKind::Major.name()] };
+/// Which of the two standard streams.
+pub const STDIO_STREAM: Attribute =
+    Attribute { key: "nodeprobe.stdio.stream", values: &["stdout", "stderr"] };
+/// What the stream was connected to when the writes were read out.
+pub const STDIO_TYPE: Attribute = Attribute {
+    key: "nodeprobe.stdio.type",
+    values: &[
+        StreamKind::File.name(),
+        StreamKind::Pipe.name(),
+        StreamKind::Tty.name(),
+        StreamKind::Socket.name(),
+        STDIO_TYPE_UNKNOWN,
+    ],
+};
+/// The stream was closed before its kind could be read.
+pub const STDIO_TYPE_UNKNOWN: &str = "unknown";
+/// User or system mode.
+pub const CPU_MODE: Attribute = Attribute { key: "cpu.mode", values: &["user", "system"] };
+/// A source of data that may be missing for a process.
+pub const SIGNAL: Attribute = Attribute {
+    key: "nodeprobe.signal",
+    values: &[
+        Signal::EventLoop.name(),
+        Signal::Stdio.name(),
+        Signal::Gc.name(),
+        Signal::Heap.name(),
+        Signal::Lifecycle.name(),
+    ],
+};
+/// Why something that happened was not recorded.
+pub const LOST_REASON: Attribute = Attribute {
+    key: "nodeprobe.lost.reason",
+    values: &[
+        DropReason::RingFull.name(),
+        DropReason::ThreadTableFull.name(),
+        DropReason::StdioTableFull.name(),
+        DropReason::GcUnmatched.name(),
+        DropReason::ThreadReused.name(),
+        EXIT_NOT_EXPORTED,
+        LOST_PROCESS_MISSED,
+        LOST_PROCESS_UNIDENTIFIED,
+    ],
+};
+/// A process began before the probes were in its files, and ended before anything of it was measured.
+pub const LOST_PROCESS_MISSED: &str = "process_missed";
+/// A loop thread was measured, but its process ended before it could be identified.
+pub const LOST_PROCESS_UNIDENTIFIED: &str = "process_unidentified";
+/// A process ended while no collector could be reached, and too many others did: its last values were given up.
+pub const EXIT_NOT_EXPORTED: &str = "exit_not_exported";
+/// How an export ended.
+pub const EXPORT_OUTCOME: Attribute =
+    Attribute { key: "nodeprobe.export.outcome", values: &["success", "partial", "failure"] };
+
+const fn new(
+    name: &'static str,
+    instrument: Instrument,
+    unit: &'static str,
+    attributes: &'static [Attribute],
+    description: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        instrument,
+        unit,
+        attributes,
+        description,
+        stability: Stability::Development,
+        subject: Subject::Process,
+        bounds_ns: &[],
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    attributes: &'static [Attribute],
+    bounds_ns: &'static [u64],
+    description: &'static str,
+) -> Metric {
+    Metric { bounds_ns, ..new(name, Instrument::Histogram, "s", attributes, description) }
+}
+
+const fn process(metric: Metric) -> Metric {
+    Metric { stability: Stability::ReleaseCandidate, ..metric }
+}
+
+const fn agent(metric: Metric) -> Metric {
+    Metric { subject: Subject::Agent, ..metric }
+}
+
+pub const EVENTLOOP_TIME: Metric = new(
+    "nodejs.eventloop.time",
+    Instrument::Counter,
+    "s",
+    &[LOOP_STATE, THREAD_TYPE],
+    "Time the event loop ran callbacks (active) or waited for events (idle).",
+);
+pub const EVENTLOOP_UTILIZATION: Metric = new(
+    "nodejs.eventloop.utilization",
+    Instrument::Gauge,
+    "1",
+    &[THREAD_TYPE],
+    "Share of the time since the previous export in which the event loop was active; over several worker \
+     threads the mean weighted by time.",
+);
+pub const ITERATION_DURATION: Metric = histogram(
+    "nodeprobe.eventloop.iteration.duration",
+    &[THREAD_TYPE],
+    &TURN_BOUNDS_NS,
+    "Duration of one turn of the event loop, from the end of a wait for events to the begin of the next.",
+);
+pub const ITERATION_AGE: Metric = new(
+    "nodeprobe.eventloop.iteration.age",
+    Instrument::Gauge,
+    "s",
+    &[THREAD_TYPE],
+    "Age of the turn under way, 0 while the event loop waits; over several worker threads the greatest. Shows \
+     a stall that has not ended.",
+);
+pub const STALL_DURATION: Metric = histogram(
+    "nodeprobe.eventloop.stall.duration",
+    &[THREAD_TYPE],
+    &TURN_BOUNDS_NS,
+    "Duration of the turns that reached the stall threshold (50 ms unless set otherwise).",
+);
+pub const STALL_TIME: Metric = new(
+    "nodeprobe.eventloop.stall.time",
+    Instrument::Counter,
+    "s",
+    &[THREAD_TYPE],
+    "Time spent in turns that reached the stall threshold.",
+);
+pub const GC_DURATION: Metric = histogram(
+    "v8js.gc.duration",
+    &[GC_TYPE],
+    &GC_BOUNDS_NS,
+    "Duration of the pauses for garbage collection, over all threads of the process.",
+);
+pub const HEAP_USED: Metric = new(
+    "nodeprobe.heap.used",
+    Instrument::UpDownCounter,
+    "By",
+    &[],
+    "Bytes used in the V8 heaps of the process when a garbage collection last told; v8js.memory.heap.used is \
+     per heap space and cannot be had from outside.",
+);
+pub const STDIO_WRITE_DURATION: Metric = histogram(
+    "nodeprobe.stdio.write.duration",
+    &[STDIO_STREAM, STDIO_TYPE],
+    &STDIO_BOUNDS_NS,
+    "Duration of the calls of event-loop threads that write to stdout or stderr.",
+);
+pub const STDIO_BLOCKED_TIME: Metric = new(
+    "nodeprobe.stdio.write.blocked.time",
+    Instrument::Counter,
+    "s",
+    &[STDIO_STREAM, STDIO_TYPE],
+    "Time event-loop threads stood still in writes of at least 1 ms to stdout or stderr.",
+);
+pub const STDIO_RETRIES: Metric = new(
+    "nodeprobe.stdio.write.retries",
+    Instrument::Counter,
+    "{retry}",
+    &[STDIO_STREAM, STDIO_TYPE],
+    "Writes refused with EAGAIN: the reader is slower than the process, and data waits in its memory.",
+);
+pub const STDIO_IO: Metric = new(
+    "nodeprobe.stdio.io",
+    Instrument::Counter,
+    "By",
+    &[STDIO_STREAM, STDIO_TYPE],
+    "Bytes that event-loop threads wrote to stdout or stderr.",
+);
+pub const SIGNAL_AVAILABLE: Metric = new(
+    "nodeprobe.signal.available",
+    Instrument::UpDownCounter,
+    "{signal}",
+    &[SIGNAL],
+    "1 if the signal is observed in this process, 0 if it is not; `nodeprobe ps` tells why. The metrics of a \
+     signal that is not observed are absent, not zero.",
+);
+pub const PROCESS_CPU_TIME: Metric = Metric {
+    subject: Subject::Both,
+    ..process(new("process.cpu.time", Instrument::Counter, "s", &[CPU_MODE], "CPU time of the process."))
+};
+pub const PROCESS_MEMORY_USAGE: Metric = Metric {
+    subject: Subject::Both,
+    ..process(new(
+        "process.memory.usage",
+        Instrument::UpDownCounter,
+        "By",
+        &[],
+        "Physical memory of the process (resident set size).",
+    ))
+};
+pub const PROCESS_UPTIME: Metric =
+    process(new("process.uptime", Instrument::Gauge, "s", &[], "Time since the process started."));
+
+pub const AGENT_EVENTS_LOST: Metric = agent(new(
+    "nodeprobe.agent.events.lost",
+    Instrument::Counter,
+    "{event}",
+    &[LOST_REASON],
+    "Things that happened and were not recorded. 0 for every reason means that nothing was missed.",
+));
+pub const AGENT_PROCESSES: Metric = agent(new(
+    "nodeprobe.agent.processes",
+    Instrument::UpDownCounter,
+    "{process}",
+    &[],
+    "Node.js processes under observation.",
+));
+pub const AGENT_PROBES: Metric = agent(new(
+    "nodeprobe.agent.probes.attached",
+    Instrument::UpDownCounter,
+    "{probe}",
+    &[],
+    "Uprobes attached to files of Node.js, V8 and libuv.",
+));
+pub const AGENT_EXPORTS: Metric = agent(new(
+    "nodeprobe.agent.exports",
+    Instrument::Counter,
+    "{export}",
+    &[EXPORT_OUTCOME],
+    "Exports of process telemetry: delivered, delivered with data points rejected by the collector, or failed \
+     after all retries.",
+));
+
+/// The whole catalogue, in the order of the documentation.
+pub const ALL: [&Metric; 20] = [
+    &EVENTLOOP_TIME,
+    &EVENTLOOP_UTILIZATION,
+    &ITERATION_DURATION,
+    &ITERATION_AGE,
+    &STALL_DURATION,
+    &STALL_TIME,
+    &GC_DURATION,
+    &HEAP_USED,
+    &STDIO_WRITE_DURATION,
+    &STDIO_BLOCKED_TIME,
+    &STDIO_RETRIES,
+    &STDIO_IO,
+    &SIGNAL_AVAILABLE,
+    &PROCESS_CPU_TIME,
+    &PROCESS_MEMORY_USAGE,
+    &PROCESS_UPTIME,
+    &AGENT_EVENTS_LOST,
+    &AGENT_PROCESSES,
+    &AGENT_PROBES,
+    &AGENT_EXPORTS,
+];
+
+impl Metric {
+    /// The name after the default translation to Prometheus (`UnderscoreEscapingWithSuffixes`); a histogram
+    /// gets `_bucket`, `_sum` and `_count` behind it.
+    pub fn prometheus_name(&self) -> String {
+        let mut name: String =
+            self.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        match (self.unit, self.instrument) {
+            ("s", _) => name.push_str("_seconds"),
+            ("By", _) => name.push_str("_bytes"),
+            ("1", Instrument::Gauge) => name.push_str("_ratio"),
+            _ => {}
+        }
+        if self.instrument == Instrument::Counter {
+            name.push_str("_total");
+        }
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use nodeprobe_ebpf::histogram::EXPLICIT_LEN;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_naming_rules() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            let rule = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '_';
+            assert!(metric.name.chars().all(rule), "{}", metric.name);
+            assert!(!metric.name.contains("..") && !metric.name.ends_with("total"), "{}", metric.name);
+            assert!(metric.description.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn only_histograms_have_bounds_and_they_fit_the_record() {
+        for metric in ALL {
+            assert_eq!(metric.bounds_ns.is_empty(), metric.instrument != Instrument::Histogram);
+            assert!(metric.bounds_ns.len() < EXPLICIT_LEN, "{}", metric.name);
+            assert!(metric.bounds_ns.is_sorted_by(|a, b| a < b), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn gc_bounds_keep_every_bound_of_the_convention() {
+        // model/v8js/metrics.yaml of the semantic conventions, in seconds.
+        for seconds in [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0] {
+            let ns = (seconds * 1e9_f64).round() as u64;
+            assert!(GC_DURATION.bounds_ns.contains(&ns), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn prometheus_names_are_those_of_the_default_translation() {
+        // From the compatibility specification and otlptranslator.
+        for (metric, expected) in [
+            (EVENTLOOP_TIME, "nodejs_eventloop_time_seconds_total"),
+            (EVENTLOOP_UTILIZATION, "nodejs_eventloop_utilization_ratio"),
+            (GC_DURATION, "v8js_gc_duration_seconds"),
+            (PROCESS_MEMORY_USAGE, "process_memory_usage_bytes"),
+            (STDIO_RETRIES, "nodeprobe_stdio_write_retries_total"),
+            (STDIO_IO, "nodeprobe_stdio_io_bytes_total"),
+            (SIGNAL_AVAILABLE, "nodeprobe_signal_available"),
+            (AGENT_EVENTS_LOST, "nodeprobe_agent_events_lost_total"),
+        ] {
+            assert_eq!(metric.prometheus_name(), expected);
+        }
+    }
+
+    #[test]
+    fn every_signal_and_every_reason_for_loss_is_a_value() {
+        assert_eq!(SIGNAL.values, Signal::ALL.map(Signal::name));
+        for reason in DropReason::ALL {
+            assert!(LOST_REASON.values.contains(&reason.name()), "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `docs/metrics.md` as a function of the catalogue.
+
+use std::fmt::Write as _;
+
+use super::{ALL, Instrument, Metric, Stability, Subject};
+
+const HEAD: &str = "\
+<!-- Generated from agent/src/model/catalog.rs; do not edit. -->
+
+# Metrics
+
+What `nodeprobe run` exports by OTLP. Every observed Node.js process is a Resource of its own; its metrics carry
+only the attributes below, whose values are closed sets, so the number of series per process is bounded.
+
+Sums and histograms are cumulative unless `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` says otherwise, and
+count from the moment nodeprobe began to observe the process (`process.cpu.time`: from the start of the process).
+With `delta`, an interval that could not be delivered is added to the next one, and histograms also carry the
+maximum of the interval. With `lowmemory`, histograms are delta and counters cumulative.
+
+Histograms have the explicit bounds listed here, which are counted in the kernel and therefore exact, with the
+true sum. `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram` exports
+base-2 exponential buckets of scale 3 (9 % wide) instead, from 1 µs to 256 s: what is shorter is in the zero
+bucket, what is longer in the last one.
+
+A process that ends is exported once more with its final values and never again. A signal that cannot be observed
+has no values; `nodeprobe.signal.available` is 0 then.
+
+The Prometheus name is the one after the default translation (`UnderscoreEscapingWithSuffixes`).
+";
+
+const RESOURCE: &str = "
+## Resource of a process
+
+| attribute | from |
+| --- | --- |
+| `service.name` | the process's own `OTEL_SERVICE_NAME`, else its package or script; `unknown_service:node` if nothing fits |
+| `service.instance.id` | the process's own `OTEL_RESOURCE_ATTRIBUTES`, else a UUID that is stable for the life of the process |
+| `service.namespace`, `service.version` | if known |
+| `process.pid`, `process.creation.time` | the host's process table |
+| `process.parent_pid`, `process.vpid` | the host's process table; `vpid` is the pid inside the container, where it differs |
+| `process.executable.name`, `process.executable.path` | the executable, as the process sees it |
+| `process.runtime.name`, `process.runtime.version` | `nodejs` and the version of Node.js |
+| `container.id` | the cgroup |
+| `host.name` | the host nodeprobe runs on |
+| `telemetry.sdk.name`, `.language`, `.version` | `nodeprobe`, `nodejs`, the version of nodeprobe |
+| others | the process's own `OTEL_RESOURCE_ATTRIBUTES` |
+| `host.*`, `cloud.*`, `deployment.*`, `k8s.cluster.*`, `k8s.node.*` | nodeprobe's own `OTEL_RESOURCE_ATTRIBUTES`, where the process does not say it itself; the others describe nodeprobe and are never taken over |
+
+Command lines are not exported: they may hold secrets.
+";
+
+const SETTINGS: &str = "
+## Environment variables
+
+`OTEL_EXPORTER_OTLP_METRICS_X` goes before `OTEL_EXPORTER_OTLP_X`, a command-line flag before both. A value that is
+not understood is reported and ignored.
+
+| variable | values | default |
+| --- | --- | --- |
+| `OTEL_EXPORTER_OTLP[_METRICS]_ENDPOINT` | URL; over HTTP `/v1/metrics` is appended to the general one, the other is taken as it is | `http://localhost:4318`, gRPC `http://localhost:4317` |
+| `OTEL_EXPORTER_OTLP[_METRICS]_PROTOCOL` | `grpc`, `http/protobuf` | `http/protobuf` |
+| `OTEL_EXPORTER_OTLP[_METRICS]_HEADERS` | `key=value,key2=value2`, values URL-encoded; never logged | |
+| `OTEL_EXPORTER_OTLP[_METRICS]_TIMEOUT` | milliseconds for one request with its retries | `10000` |
+| `OTEL_EXPORTER_OTLP[_METRICS]_COMPRESSION` | `gzip`, `none` | `none` |
+| `OTEL_EXPORTER_OTLP[_METRICS]_INSECURE` | `true`, `false`: no TLS for a gRPC endpoint without a scheme | `false` |
+| `OTEL_EXPORTER_OTLP[_METRICS]_CERTIFICATE` | PEM file of the authorities to trust instead of the system's | |
+| `OTEL_EXPORTER_OTLP[_METRICS]_CLIENT_CERTIFICATE`, `..._CLIENT_KEY` | PEM files for mutual TLS | |
+| `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta`, `lowmemory` | `cumulative` |
+| `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` | `explicit_bucket_histogram`, `base2_exponential_bucket_histogram` | `explicit_bucket_histogram` |
+| `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds | `15000` |
+| `OTEL_METRIC_EXPORT_TIMEOUT` | milliseconds for one export with all its requests; never more than the interval | `30000` |
+| `OTEL_METRICS_EXPORTER` | `otlp`, `console`, `none`, or a list | `otlp` |
+| `OTEL_SDK_DISABLED` | `true`: nothing is exported | `false` |
+| `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | describe nodeprobe itself; see the Resource above | `nodeprobe` |
+| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | proxies, over HTTP only | |
+";
+
+/// The text of `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(HEAD);
+    for (title, subjects) in [
+        ("Metrics of a process", [Subject::Process, Subject::Both]),
+        ("Metrics of nodeprobe itself", [Subject::Agent, Subject::Both]),
+    ] {
+        push(&mut text, format_args!("\n## {title}\n\n"));
+        text.push_str("| name | instrument | unit | attributes | Prometheus name | stability |\n");
+        text.push_str("| --- | --- | --- | --- | --- | --- |\n");
+        let metrics = ALL.iter().filter(|metric| subjects.contains(&metric.subject));
+        for metric in metrics.clone() {
+            row(&mut text, metric);
+        }
+        text.push('\n');
+        for metric in metrics {
+            push(&mut text, format_args!("- `{}`: {}\n", metric.name, metric.description));
+        }
+        if subjects.contains(&Subject::Agent) {
+            text.push_str(
+                "\nTheir Resource is `service.name` = `nodeprobe` (or `OTEL_SERVICE_NAME`), `service.version`, \
+                 `host.name` and what `OTEL_RESOURCE_ATTRIBUTES` adds.\n",
+            );
+        }
+    }
+    attributes(&mut text);
+    bounds(&mut text);
+    text.push_str(RESOURCE);
+    text.push_str(SETTINGS);
+    text
+}
+
+fn row(text: &mut String, metric: &Metric) {
+    let instrument = match metric.instrument {
+        Instrument::Counter => "Counter",
+        Instrument::UpDownCounter => "UpDownCounter",
+        Instrument::Gauge => "Gauge",
+        Instrument::Histogram => "Histogram",
+    };
+    let stability = match metric.stability {
+        Stability::Development => "development",
+        Stability::ReleaseCandidate => "release candidate",
+    };
+    let keys: Vec<String> = metric.attributes.iter().map(|a| format!("`{}`", a.key)).collect();
+    push(
+        text,
+        format_args!(
+            "| `{}` | {instrument} | `{}` | {} | `{}` | {stability} |\n",
+            metric.name,
+            metric.unit,
+            keys.join(", "),
+            metric.prometheus_name(),
+        ),
+    );
+}
+
+fn attributes(text: &mut String) {
+    text.push_str("\n## Attributes\n\n| attribute | values |\n| --- | --- |\n");
+    let mut seen = Vec::new();
+    for attribute in ALL.iter().flat_map(|metric| metric.attributes) {
+        if !seen.contains(&attribute.key) {
+            seen.push(attribute.key);
+            let values: Vec<String> = attribute.values.iter().map(|v| format!("`{v}`")).collect();
+            push(text, format_args!("| `{}` | {} |\n", attribute.key, values.join(", ")));
+        }
+    }
+}
+
+fn bounds(text: &mut String) {
+    text.push_str("\n## Bounds of the histograms\n\n| name | upper bounds, seconds |\n| --- | --- |\n");
+    for metric in ALL.iter().filter(|metric| !metric.bounds_ns.is_empty()) {
+        let bounds: Vec<String> = metric.bounds_ns.iter().map(|ns| (*ns as f64 / 1e9).to_string()).collect();
+        push(text, format_args!("| `{}` | {} |\n", metric.name, bounds.join(", ")));
+    }
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a String cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    const BLESS: &str = "NODEPROBE_BLESS";
+
+    #[test]
+    fn docs_metrics_md_equals_the_catalogue() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        if std::env::var_os(BLESS).is_some() {
+            fs::write(&path, markdown()).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == markdown(),
+            "docs/metrics.md is not what the catalogue says; write it anew by\n    \
+             {BLESS}=1 cargo test -p nodeprobe --lib docs_metrics_md_equals_the_catalogue"
+        );
+    }
+
+    #[test]
+    fn every_metric_and_its_prometheus_name_is_documented() {
+        let text = markdown();
+        for metric in ALL {
+            assert!(text.contains(&format!("| `{}` |", metric.name)), "{}", metric.name);
+            assert!(text.contains(&format!("| `{}` |", metric.prometheus_name())), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What happened between two snapshots: the shape behind `top` on the screen and in JSON.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use super::{
+    Availability, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId, Signal, Snapshot,
+    Stall, Stdio, Thread, ThreadKind,
+};
+
+/// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// Wall clock at the end.
+    pub time: SystemTime,
+    pub duration_s: f64,
+    pub lost: BTreeMap<&'static str, u64>,
+    pub processes: Vec<ProcessInterval>,
+    pub stalls: Vec<Stall>,
+    pub pauses: Vec<LongPause>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProcessInterval {
+    pub id: ProcessId,
+    pub identity: Arc<Identity>,
+    pub signals: Arc<BTreeMap<Signal, Availability>>,
+    pub uptime_s: f64,
+    pub rss_bytes: Option<u64>,
+    /// CPU time by wall time: 1 is one core.
+    pub cpu_ratio: Option<f64>,
+    pub heap_used_bytes: Option<u64>,
+    pub heap_limit_bytes: Option<u64>,
+    pub minor: Pauses,
+    pub major: Pauses,
+    pub stdout: Stdio,
+    pub stderr: Stdio,
+    pub threads: Vec<ThreadInterval>,
+    /// The process ended in this interval.
+    pub exited: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ThreadInterval {
+    pub tid: u32,
+    pub kind: ThreadKind,
+    pub name: String,
+    pub exited: bool,
+    pub busy_ns: u64,
+    pub idle_ns: u64,
+    pub turns: Histogram,
+    pub stalls: Histogram,
+    pub current_turn_ns: Option<u64>,
+    pub minor: Pauses,
+    pub major: Pauses,
+}
+
+impl ThreadInterval {
+    /// busy / (busy + idle); `None` when the thread was not observed for any time.
+    pub fn utilization(&self) -> Option<f64> {
+        let total = self.busy_ns + self.idle_ns;
+        (total > 0).then(|| self.busy_ns as f64 / total as f64)
+    }
+}
+
+impl ProcessInterval {
+    /// Share of the interval that loop threads stood still for GC. Pauses of several threads add up.
+    pub fn gc_time_ratio(&self, duration_s: f64) -> f64 {
+        let paused_ns = self.minor.durations.sum_ns + self.major.durations.sum_ns;
+        if duration_s > 0.0 { paused_ns as f64 / 1e9 / duration_s } else { 0.0 }
+    }
+}
+
+/// `later` minus `earlier`. A process or thread that is new counts from the begin of its observation.
+pub fn between(earlier: &Snapshot, later: &Snapshot) -> Interval {
+    // One that had ended is not the same process, even if the id is: `exec` keeps pid and start time.
+    let before: BTreeMap<ProcessId, &Process> =
+        earlier.processes.iter().filter(|p| !p.exited).map(|p| (p.id, p)).collect();
+    let duration_s = later.monotonic_ns.saturating_sub(earlier.monotonic_ns) as f64 / 1e9;
+    let processes = later
+        .processes
+        .iter()
+        .map(|process| {
+            let earlier =
+                before.get(&process.id).copied().filter(|p| p.observed_since == process.observed_since);
+            process_between(earlier, process, later.time, duration_s)
+        })
+        .collect();
+    let lost = later
+        .lost
+        .iter()
+        .map(|(reason, n)| (*reason, n.saturating_sub(earlier.lost.get(reason).copied().unwrap_or(0))))
+        .collect();
+    Interval {
+        time: later.time,
+        duration_s,
+        lost,
+        processes,
+        stalls: later.stalls.clone(),
+        pauses: later.pauses.clone(),
+    }
+}
+
+fn process_between(
+    earlier: Option<&Process>,
+    later: &Process,
+    now: SystemTime,
+    duration_s: f64,
+) -> ProcessInterval {
+    let threads: Vec<ThreadInterval> = later
+        .threads
+        .iter()
+        .map(|thread| {
+            let before = earlier.and_then(|p| {
+                p.threads.iter().find(|t| t.tid == thread.tid && t.observed_ns == thread.observed_ns)
+            });
+            thread_between(before, thread)
+        })
+        .collect();
+    let mut minor = Pauses::default();
+    let mut major = Pauses::default();
+    for thread in &threads {
+        merge_pauses(&mut minor, &thread.minor);
+        merge_pauses(&mut major, &thread.major);
+    }
+    let cpu_ratio = match (earlier.and_then(|p| p.cpu), later.cpu) {
+        (Some(before), Some(after)) if duration_s > 0.0 => {
+            let spent = (after.user_ns + after.system_ns).saturating_sub(before.user_ns + before.system_ns);
+            Some(spent as f64 / 1e9 / duration_s)
+        }
+        _ => None,
+    };
+    ProcessInterval {
+        id: later.id,
+        identity: Arc::clone(&later.identity),
+        signals: Arc::clone(&later.signals),
+        uptime_s: now.duration_since(later.started).unwrap_or_default().as_secs_f64(),
+        rss_bytes: later.rss_bytes,
+        cpu_ratio,
+        heap_used_bytes: later.heap_used_bytes(),
+        heap_limit_bytes: later.heap_limit_bytes,
+        minor,
+        major,
+        stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),
+        stderr: stdio_between(earlier.map(|p| &p.stderr), &later.stderr),
+        threads,
+        exited: later.exited,
+    }
+}
+
+fn merge_pauses(into: &mut Pauses, from: &Pauses) {
+    into.durations.merge(&from.durations);
+    if from.last != HeapChange::default() {
+        into.last = from.last;
+    }
+}
+
+fn since(earlier: Option<&Histogram>, later: &Histogram) -> Histogram {
+    earlier.map_or_else(|| later.clone(), |earlier| later.since(earlier))
+}
+
+fn thread_between(earlier: Option<&Thread>, later: &Thread) -> ThreadInterval {
+    ThreadInterval {
+        tid: later.tid,
+        kind: later.kind,
+        name: later.name.clone(),
+        exited: later.exited,
+        busy_ns: later.busy_ns.saturating_sub(earlier.map_or(0, |t| t.busy_ns)),
+        idle_ns: later.idle_ns.saturating_sub(earlier.map_or(0, |t| t.idle_ns)),
+        turns: since(earlier.map(|t| &t.turns), &later.turns),
+        stalls: since(earlier.map(|t| &t.stalls), &later.stalls),
+        current_turn_ns: later.current_turn_ns,
+        minor: Pauses {
+            durations: since(earlier.map(|t| &t.minor.durations), &later.minor.durations),
+            last: later.minor.last,
+        },
+        major: Pauses {
+            durations: since(earlier.map(|t| &t.major.durations), &later.major.durations),
+            last: later.major.last,
+        },
+    }
+}
+
+fn stdio_between(earlier: Option<&Stdio>, later: &Stdio) -> Stdio {
+    let Some(earlier) = earlier else { return later.clone() };
+    let Stdio { kind, bytes, writes, eagain, blocked_ns, durations } = later;
+    Stdio {
+        kind: *kind,
+        bytes: bytes.saturating_sub(earlier.bytes),
+        writes: writes.saturating_sub(earlier.writes),
+        eagain: eagain.saturating_sub(earlier.eagain),
+        blocked_ns: blocked_ns.saturating_sub(earlier.blocked_ns),
+        durations: durations.since(&earlier.durations),
+    }
+}
