@@ -1,0 +1,122 @@
+//! Which container a process belongs to, from the text of `/proc/PID/cgroup`.
+//!
+//! Architecture invariant: no I/O in here.
+
+#![forbid(unsafe_code)]
+
+/// Length of the id that Docker, containerd, CRI-O and podman give to a container, in hexadecimal digits.
+const ID_LEN: usize = 64;
+
+/// The container id in the contents of `/proc/PID/cgroup`; `None`: the process runs on the host itself, or in
+/// something that is not named by a 64-digit id.
+///
+/// Known forms, the same on cgroup v1 and v2 (a line is `hierarchy:controllers:path`):
+/// `/docker/<id>`, `/kubepods/[burstable/|besteffort/]pod<uid>/<id>`, `/libpod_parent/libpod-<id>`,
+/// `….slice/{docker,cri-containerd,crio,libpod}-<id>.scope`, `/system.slice/containerd.service/…:cri-containerd:<id>`,
+/// and any of them with something nested below (`…/init.scope`, `…/container`).
+pub fn container_id(cgroup: &[u8]) -> Option<&str> {
+    // Nested containers (a node of a cluster that is a container itself) have two ids in one path: the innermost
+    // is the one the process is in. The lines agree, except where only some hierarchies were set up.
+    cgroup
+        .split(|&byte| byte == b'\n')
+        .filter_map(line_path)
+        .find_map(|path| path.rsplit(|&byte| byte == b'/').find_map(segment_id))
+}
+
+/// The path of one line; it may contain colons itself.
+fn line_path(line: &[u8]) -> Option<&[u8]> {
+    line.splitn(3, |&byte| byte == b':').nth(2)
+}
+
+fn segment_id(segment: &[u8]) -> Option<&str> {
+    let segment = segment.strip_suffix(b".scope").unwrap_or(segment);
+    let start = segment.len().checked_sub(ID_LEN)?;
+    let (runtime, id) = segment.split_at(start);
+    // `crio-conmon-<id>` and `libpod-conmon-<id>` hold the monitor of a container, which runs on the host.
+    if runtime.ends_with(b"conmon-") {
+        return None;
+    }
+    let separated = matches!(runtime.last(), None | Some(b'-' | b':'));
+    let is_id = id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if separated && is_id { std::str::from_utf8(id).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4c01db0b339c8b2c9d2d3a4c1f0e6a5b7c8d9e0f11223344556677889900aabb";
+    const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+
+    #[track_caller]
+    fn assert_found(path: &str) {
+        for cgroup in [
+            format!("0::{path}\n"),
+            format!("12:memory:{path}\n11:cpu,cpuacct:{path}\n1:name=systemd:{path}\n0::{path}\n"),
+            // Hybrid: the unified hierarchy was not used.
+            format!("4:memory:{path}\n0::/\n"),
+            format!("0::/\n4:memory:{path}"),
+        ] {
+            assert_eq!(container_id(cgroup.as_bytes()), Some(ID), "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn every_runtime_and_driver_is_known() {
+        let pod = "pod0a1b2c3d-1111-2222-3333-444455556666";
+        let slice = "kubepods-burstable-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
+        for path in [
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/libpod_parent/libpod-{ID}"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
+            format!("/kubepods/burstable/{pod}/{ID}"),
+            format!("/kubepods/besteffort/{pod}/{ID}"),
+            format!("/kubepods/{pod}/{ID}"),
+            format!("/kubepods.slice/kubepods-burstable.slice/{slice}/cri-containerd-{ID}.scope"),
+            format!("/kubepods.slice/kubepods-burstable.slice/{slice}/crio-{ID}.scope"),
+            format!("/kubepods.slice/kubepods-burstable.slice/{slice}/docker-{ID}.scope"),
+            format!("/system.slice/containerd.service/{slice}:cri-containerd:{ID}"),
+            format!("/docker/{ID}/init.scope"),
+            // As seen from another cgroup namespace.
+            format!("/../../{pod}/{ID}"),
+        ] {
+            assert_found(&path);
+        }
+    }
+
+    #[test]
+    fn the_innermost_of_nested_containers_is_meant() {
+        assert_found(&format!("/docker/{OTHER}/kubepods/burstable/pod1/{ID}"));
+    }
+
+    #[test]
+    fn a_process_of_the_host_has_no_container() {
+        for cgroup in [
+            "",
+            "\n\n",
+            "0::/\n",
+            "0::/user.slice/user-1000.slice/session-3.scope\n",
+            "0::/system.slice/shop-api.service\n",
+            "4:memory:/jobs/eba807732255ffced0cb2b278b6b115f\n",
+            "not a cgroup file",
+        ] {
+            assert_eq!(container_id(cgroup.as_bytes()), None, "{cgroup:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_an_id_is_none() {
+        for segment in [
+            ID[1..].to_owned(),
+            format!("{ID}0"),
+            ID.to_uppercase(),
+            format!("crio-conmon-{ID}.scope"),
+            format!("libpod-conmon-{ID}.scope"),
+            format!("docker-{ID}.slice"),
+        ] {
+            assert_eq!(container_id(format!("0::/{segment}\n").as_bytes()), None, "{segment}");
+        }
+    }
+}
