@@ -1,8 +1,10 @@
 //! nodeprobe: tells from outside, with eBPF and no change to the application, why a Node.js service is slow.
 
+pub mod binary;
 pub mod cgroup;
 pub mod clean;
 pub mod identity;
 pub mod kernel;
 pub mod model;
+pub mod plan;
 pub mod procfs;

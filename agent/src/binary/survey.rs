@@ -1,0 +1,267 @@
+//! From symbols to points: entries, exits, and what must be decoded.
+
+use std::{cell::OnceCell, collections::BTreeMap, ops::Range};
+
+use super::{
+    Architecture, FileOffset, Hook, Instruction, Point, Roles, Rule, VirtualAddress,
+    code::{self, Exit},
+    elf::Elf,
+    frames::Frames,
+    symbols::{Candidate, Found, Meaning},
+};
+
+/// The largest function nodeprobe decodes; the largest there is has 6 KiB.
+const MAX_FUNCTION_BYTES: u64 = 64 << 10;
+
+/// A function with a known range.
+#[derive(Clone, Copy)]
+struct Function {
+    address: VirtualAddress,
+    offset: FileOffset,
+    size_bytes: Option<u64>,
+    rule: Rule,
+}
+
+/// The points of a file, and why there are none; see [`super::Binary`].
+pub(super) struct Survey {
+    pub(super) points: BTreeMap<Hook, Vec<Point>>,
+    pub(super) missing: BTreeMap<Hook, String>,
+    pub(super) backend_fd_offset: Option<u32>,
+}
+
+/// Surveys the components that the file has.
+pub(super) fn survey(elf: &Elf<'_>, found: &Found, has: Roles) -> Survey {
+    let mut surveyor =
+        Surveyor { elf, found, frames: OnceCell::new(), points: BTreeMap::new(), missing: BTreeMap::new() };
+    surveyor.run(has);
+    let backend_fd_offset = surveyor.backend_fd_offset();
+    let Surveyor { points, missing, .. } = surveyor;
+    Survey { points, missing, backend_fd_offset }
+}
+
+struct Surveyor<'elf> {
+    elf: &'elf Elf<'elf>,
+    found: &'elf Found,
+    /// Read when first needed: the symbols of official builds all tell their size. `None`: there is none.
+    frames: OnceCell<Option<Frames>>,
+    points: BTreeMap<Hook, Vec<Point>>,
+    missing: BTreeMap<Hook, String>,
+}
+
+impl Surveyor<'_> {
+    fn run(&mut self, has: Roles) {
+        let mut entries = Vec::new();
+        if has.node {
+            entries.extend([
+                (Hook::LoadEnvironment, Meaning::LoadEnvironment),
+                (Hook::SpinEventLoop, Meaning::SpinEventLoop),
+                (Hook::WorkerRun, Meaning::WorkerRun),
+            ]);
+        }
+        if has.libuv {
+            entries.push((Hook::UvRun, Meaning::UvRun));
+        }
+        if has.v8 {
+            entries.extend([
+                (Hook::GcMinor, Meaning::MinorCollection),
+                (Hook::GcMajor, Meaning::MajorCollection),
+            ]);
+            self.survey_gc();
+            self.survey_heap_size();
+        }
+        for (hook, meaning) in entries {
+            let functions = self.functions(meaning);
+            self.add_entries(hook, &functions);
+        }
+    }
+
+    fn survey_gc(&mut self) {
+        let mut functions = self.functions(Meaning::CollectGarbage);
+        if functions.is_empty() {
+            match self.decode_gc() {
+                Ok(function) => functions.push(function),
+                Err(reason) => {
+                    self.missing.insert(Hook::GcStart, reason.to_owned());
+                    self.missing.insert(Hook::GcEnd, reason.to_owned());
+                    return;
+                }
+            }
+        }
+        self.add_entries(Hook::GcStart, &functions);
+        match self.exits(&functions, Meaning::CollectGarbage) {
+            Ok(points) => {
+                self.points.insert(Hook::GcEnd, points);
+            }
+            Err(reason) => {
+                self.missing.insert(Hook::GcEnd, reason.to_owned());
+            }
+        }
+    }
+
+    fn survey_heap_size(&mut self) {
+        let functions = self.functions(Meaning::SizeOfObjects);
+        let result = if functions.is_empty() {
+            Err("the symbol is not in the file")
+        } else {
+            self.exits(&functions, Meaning::SizeOfObjects)
+        };
+        let reason = match result {
+            Ok(points) if points.iter().all(|point| point.instruction == Instruction::Return) => {
+                self.points.insert(Hook::HeapSize, points);
+                return;
+            }
+            // One exit less would make "the last value seen" a wrong one.
+            Ok(_) => "the function leaves by a jump, where its result is not known yet",
+            Err(reason) => reason,
+        };
+        self.missing.insert(Hook::HeapSize, reason.to_owned());
+    }
+
+    fn add_entries(&mut self, hook: Hook, functions: &[Function]) {
+        let points: Vec<Point> = functions.iter().filter_map(|function| self.entry(function)).collect();
+        if points.is_empty() {
+            self.missing.insert(hook, "the symbol is not in the file".to_owned());
+        } else {
+            self.points.insert(hook, points);
+        }
+    }
+
+    fn entry(&self, function: &Function) -> Option<Point> {
+        // The longest `push` has two bytes.
+        let mut code = [0; 2];
+        self.elf.read_at(function.address, &mut code, "the begin of a function").ok()?;
+        Some(Point {
+            address: function.address,
+            offset: function.offset,
+            rule: function.rule,
+            instruction: code::first_instruction(self.elf.architecture, &code),
+            function_size_bytes: function.size_bytes,
+        })
+    }
+
+    /// The functions of a meaning that are code, by ascending address. Others cannot be probed and are left out.
+    fn functions(&self, meaning: Meaning) -> Vec<Function> {
+        let mut functions: Vec<Function> = self
+            .found
+            .all(meaning)
+            .iter()
+            .filter_map(|candidate| {
+                Some(Function {
+                    address: candidate.address,
+                    offset: self.elf.executable_offset(candidate.address)?,
+                    size_bytes: self.size_of(candidate),
+                    rule: candidate.rule,
+                })
+            })
+            .collect();
+        functions.sort_unstable_by_key(|function| function.address);
+        functions
+    }
+
+    /// `None`: not known, or a lie, because the function would leave its segment.
+    fn size_of(&self, candidate: &Candidate) -> Option<u64> {
+        let start = candidate.address.0;
+        let size = if candidate.size_bytes > 0 {
+            candidate.size_bytes
+        } else {
+            let range = self.frames()?.function_at(candidate.address)?;
+            (range.start == start).then_some(range.end - range.start)?
+        };
+        let last = VirtualAddress(start.checked_add(size.checked_sub(1)?)?);
+        let distance =
+            self.elf.executable_offset(last)?.0.checked_sub(self.elf.executable_offset(candidate.address)?.0);
+        (distance == Some(size - 1)).then_some(size)
+    }
+
+    fn frames(&self) -> Option<&Frames> {
+        // An unwind table that cannot be read is as good as none: it only fills gaps.
+        self.frames.get_or_init(|| Frames::read(self.elf).ok().flatten()).as_ref()
+    }
+
+    /// All exits of all clones, by ascending address.
+    fn exits(&self, functions: &[Function], meaning: Meaning) -> Result<Vec<Point>, &'static str> {
+        let cold: Vec<Function> = self
+            .found
+            .cold_parts(meaning)
+            .iter()
+            .filter_map(|part| {
+                Some(Function {
+                    address: part.address,
+                    offset: self.elf.executable_offset(part.address)?,
+                    size_bytes: Some(part.size_bytes).filter(|size| *size > 0),
+                    rule: part.rule,
+                })
+            })
+            .collect();
+        let parts: Vec<Range<u64>> = functions
+            .iter()
+            .chain(&cold)
+            .filter_map(|part| Some(part.address.0..part.address.0.checked_add(part.size_bytes?)?))
+            .collect();
+        let mut points = Vec::new();
+        for function in functions {
+            let exits = self.exits_of(function, &parts)?;
+            if exits.is_empty() {
+                return Err("the function never returns");
+            }
+            points.extend(exits);
+        }
+        for part in cold.iter().filter(|part| part.size_bytes.is_some()) {
+            points.extend(self.exits_of(part, &parts)?);
+        }
+        points.sort_unstable_by_key(|point: &Point| point.address);
+        points.dedup_by_key(|point| point.address);
+        Ok(points)
+    }
+
+    fn exits_of(&self, function: &Function, parts: &[Range<u64>]) -> Result<Vec<Point>, &'static str> {
+        let size = function.size_bytes.ok_or("the size of the function is not known")?;
+        let code = self
+            .elf
+            .code(function.address, size, MAX_FUNCTION_BYTES)
+            .ok()
+            .ok_or("the instructions of the function cannot be read")?;
+        let exits = code::exits(self.elf.architecture, &code, function.address, parts)
+            .ok_or("the instructions of the function cannot be decoded")?;
+        exits
+            .into_iter()
+            .map(|Exit { address, instruction }| {
+                let offset = self.elf.executable_offset(address).ok_or("an exit lies outside the code")?;
+                let function_size_bytes = function.size_bytes;
+                Ok(Point { address, offset, rule: function.rule, instruction, function_size_bytes })
+            })
+            .collect()
+    }
+
+    /// `Heap::CollectGarbage` of builds whose V8 internals have no symbols (Node 24 and later, stripped).
+    fn decode_gc(&self) -> Result<Function, &'static str> {
+        const DOUBT: &str = "what its exported caller calls does not look like a function";
+        let wrapper = *self
+            .functions(Meaning::RequestGarbageCollection)
+            .first()
+            .ok_or("neither its symbol nor that of an exported caller is in the file")?;
+        let size = wrapper.size_bytes.ok_or("the size of its exported caller is not known")?;
+        let code = self
+            .elf
+            .code(wrapper.address, size, MAX_FUNCTION_BYTES)
+            .ok()
+            .ok_or("its exported caller cannot be read")?;
+        let address = code::decode_collect_garbage(self.elf.architecture, &code, wrapper.address)
+            .ok_or("its symbol is not in the file and its exported caller has an unknown shape")?;
+        // A stub of the procedure linkage table, or a wrong guess, is no function of the unwind table that begins
+        // by saving the frame pointer.
+        let offset = self.elf.executable_offset(address).ok_or(DOUBT)?;
+        let range = self.frames().and_then(|frames| frames.function_at(address)).ok_or(DOUBT)?;
+        let function =
+            Function { address, offset, size_bytes: Some(range.end - range.start), rule: Rule::Decoded };
+        let begins_with_push = self.elf.architecture == Architecture::Aarch64
+            || self.entry(&function).is_some_and(|point| point.instruction == Instruction::Push);
+        if range.start == address.0 && begins_with_push { Ok(function) } else { Err(DOUBT) }
+    }
+
+    fn backend_fd_offset(&self) -> Option<u32> {
+        let function = *self.functions(Meaning::UvBackendFd).first()?;
+        let code = self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()?;
+        code::returned_field(self.elf.architecture, &code)
+    }
+}

@@ -1,0 +1,222 @@
+//! Which symbols nodeprobe looks for. Mangled names; versions in which each exists are in
+//! `docs/node-versions.md`.
+
+use std::collections::BTreeMap;
+
+use super::{
+    BinaryError, Rule, VirtualAddress,
+    elf::{Elf, Sections, Symbol, SymbolTable},
+};
+
+/// What a symbol means to nodeprobe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Meaning {
+    NodeStart,
+    LoadEnvironment,
+    SpinEventLoop,
+    WorkerRun,
+    UvRun,
+    UvBackendFd,
+    CollectGarbage,
+    MinorCollection,
+    MajorCollection,
+    SizeOfObjects,
+    RequestGarbageCollection,
+    VersionMajor,
+    VersionMinor,
+    VersionBuild,
+    VersionPatch,
+}
+
+enum Name {
+    /// The whole name, or the name of one of its clones.
+    Exact(&'static str),
+    /// The mangled name up to the end of the function's own name, so all overloads; and their clones.
+    Overloads(&'static str),
+}
+
+use Name::{Exact, Overloads};
+
+/// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
+pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
+
+const WANTED: [(Name, Meaning); 18] = [
+    (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
+    (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
+    (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
+    (Overloads("_ZN4node21SpinEventLoopInternalE"), Meaning::SpinEventLoop),
+    (Exact("_ZN4node6worker6Worker3RunEv"), Meaning::WorkerRun),
+    (Exact("uv_run"), Meaning::UvRun),
+    (Exact("uv_backend_fd"), Meaning::UvBackendFd),
+    (Overloads("_ZN2v88internal4Heap14CollectGarbageE"), Meaning::CollectGarbage),
+    (Exact("_ZN2v88internal4Heap8ScavengeEv"), Meaning::MinorCollection),
+    (Exact("_ZN2v88internal4Heap14MinorMarkSweepEv"), Meaning::MinorCollection),
+    (Exact("_ZN2v88internal4Heap16MinorMarkCompactEv"), Meaning::MinorCollection),
+    (Exact("_ZN2v88internal4Heap11MarkCompactEv"), Meaning::MajorCollection),
+    (Exact("_ZN2v88internal4Heap13SizeOfObjectsEv"), Meaning::SizeOfObjects),
+    (
+        Exact("_ZN2v87Isolate34RequestGarbageCollectionForTestingENS0_21GarbageCollectionTypeE"),
+        Meaning::RequestGarbageCollection,
+    ),
+    (Exact("_ZN2v88internal7Version6major_E"), Meaning::VersionMajor),
+    (Exact("_ZN2v88internal7Version6minor_E"), Meaning::VersionMinor),
+    (Exact("_ZN2v88internal7Version6build_E"), Meaning::VersionBuild),
+    (Exact("_ZN2v88internal7Version6patch_E"), Meaning::VersionPatch),
+];
+
+/// More clones of one function than this are not looked at.
+const MAX_CANDIDATES: usize = 64;
+
+impl Meaning {
+    const fn is_data(self) -> bool {
+        matches!(self, Self::VersionMajor | Self::VersionMinor | Self::VersionBuild | Self::VersionPatch)
+    }
+}
+
+/// One function or datum, and how it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) address: VirtualAddress,
+    /// Zero: not known.
+    pub(super) size_bytes: u64,
+    pub(super) rule: Rule,
+}
+
+/// Everything found, by meaning, without duplicates of address.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    candidates: BTreeMap<Meaning, Vec<Candidate>>,
+    /// The parts of functions that the compiler moved away because they are never or rarely executed.
+    cold: BTreeMap<Meaning, Vec<Candidate>>,
+}
+
+impl Found {
+    pub(super) fn read(elf: &Elf<'_>, sections: &Sections) -> Result<Self, BinaryError> {
+        let mut found = Self::default();
+        // First the table that survives `strip`, so that the rule named is the more durable one.
+        if let Some(table) = sections.dynsym {
+            found.scan(elf, table, Rule::Dynsym)?;
+        }
+        if let Some(table) = sections.symtab {
+            found.scan(elf, table, Rule::Symtab)?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn all(&self, meaning: Meaning) -> &[Candidate] {
+        self.candidates.get(&meaning).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn cold_parts(&self, meaning: Meaning) -> &[Candidate] {
+        self.cold.get(&meaning).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn first_address(&self, meaning: Meaning) -> Option<VirtualAddress> {
+        self.all(meaning).first().map(|candidate| candidate.address)
+    }
+
+    pub(super) fn has(&self, meaning: Meaning) -> bool {
+        !self.all(meaning).is_empty()
+    }
+
+    fn scan(&mut self, elf: &Elf<'_>, table: SymbolTable, rule: Rule) -> Result<(), BinaryError> {
+        elf.symbols(
+            table,
+            |name| meaning_of_prefix(name).is_some(),
+            |name, symbol| self.add(name, symbol, rule),
+        )
+    }
+
+    fn add(&mut self, name: &[u8], symbol: Symbol, rule: Rule) {
+        let Some((meaning, part)) = classify(name) else { return };
+        if symbol.is_function == meaning.is_data() {
+            return;
+        }
+        let map = match part {
+            Part::Whole => &mut self.candidates,
+            Part::Cold => &mut self.cold,
+        };
+        let candidates = map.entry(meaning).or_default();
+        if let Some(known) = candidates.iter_mut().find(|candidate| candidate.address == symbol.address) {
+            // Aliases of one address may differ in whether they tell the size.
+            known.size_bytes = known.size_bytes.max(symbol.size_bytes);
+        } else if candidates.len() < MAX_CANDIDATES {
+            candidates.push(Candidate { address: symbol.address, size_bytes: symbol.size_bytes, rule });
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Cold,
+}
+
+/// Quick test on the begin of a name. What it accepts, [`classify`] judges.
+fn meaning_of_prefix(name: &[u8]) -> Option<(&'static Name, Meaning)> {
+    if !(name.starts_with(b"_ZN") || name.starts_with(b"uv_")) {
+        return None;
+    }
+    WANTED.iter().find_map(|(wanted, meaning)| {
+        let (Exact(text) | Overloads(text)) = wanted;
+        name.starts_with(text.as_bytes()).then_some((wanted, *meaning))
+    })
+}
+
+/// Compilers name clones `name.part.0`, `name.constprop.1307`, `name.isra.0`, `name.cold`, `name.cold.325`; the
+/// linker appends a version after `@`.
+fn classify(name: &[u8]) -> Option<(Meaning, Part)> {
+    let name = name.split(|byte| *byte == b'@').next().unwrap_or_default();
+    let (wanted, meaning) = meaning_of_prefix(name)?;
+    let mut parts = name.split(|byte| *byte == b'.');
+    let plain = parts.next().unwrap_or_default();
+    if let Exact(text) = wanted
+        && plain != text.as_bytes()
+    {
+        return None;
+    }
+    let part = if parts.any(|part| part == b"cold") { Part::Cold } else { Part::Whole };
+    Some((meaning, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_that_run_are_taken_and_cold_parts_are_told_apart() {
+        let name = "_ZN2v88internal4Heap14CollectGarbageENS0_15AllocationSpaceE";
+        for clone in ["", ".part.0", ".constprop.1307", ".part.0.constprop.2", "@@LIBNODE_108"] {
+            assert_eq!(
+                classify(format!("{name}{clone}").as_bytes()),
+                Some((Meaning::CollectGarbage, Part::Whole)),
+                "{clone}"
+            );
+        }
+        for clone in [".cold", ".cold.325", ".part.0.cold"] {
+            assert_eq!(
+                classify(format!("{name}{clone}").as_bytes()),
+                Some((Meaning::CollectGarbage, Part::Cold)),
+                "{clone}"
+            );
+        }
+    }
+
+    #[test]
+    fn similar_names_are_not_taken() {
+        for name in [
+            "",
+            "uv_running",
+            "uv_run_x",
+            "xuv_run",
+            // A lambda inside the function, and a static variable of it.
+            "_ZZN2v88internal4Heap14CollectGarbageENS0_15AllocationSpaceEENKUlvE_clEv",
+            "_ZN2v88internal4Heap24PreciseCollectAllGarbageEi",
+            "_ZN2v88internal4Heap28CollectGarbageOnMemoryPressureEv",
+            "_ZN2v88internal4Heap8ScavengeEvE",
+            "_ZN2v87Isolate34RequestGarbageCollectionForTestingENS0_21GarbageCollectionTypeEN5cppgc18EmbedderStackStateE",
+        ] {
+            assert_eq!(classify(name.as_bytes()), None, "{name}");
+        }
+    }
+}

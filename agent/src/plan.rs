@@ -1,0 +1,437 @@
+//! Which probes go into the files of one process, and which signals that makes available.
+//!
+//! Architecture invariant: no I/O and no clock in here.
+
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, ops::Range};
+
+use crate::{
+    binary::{Binary, FileOffset, Hook, Roles, Rule},
+    model::{Availability, Signal},
+};
+
+/// What to attach for one process, and what it will be able to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Only points of signals that are available, in the order in which they are to be attached.
+    pub points: Vec<ProbePoint>,
+    /// Every signal of [`Signal::ALL`].
+    pub signals: BTreeMap<Signal, Availability>,
+    /// How GC pauses divide into minor and major; `None` when the signal is unavailable.
+    pub gc_kind: Option<GcKindSource>,
+    /// Where `uv_loop_t` keeps its epoll descriptor, bytes.
+    pub backend_fd_offset: Option<u32>,
+    /// The code of `Worker::Run`, to tell workers that run already by the return addresses on their stacks.
+    pub worker_run: Option<CodeRange>,
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbePoint {
+    pub hook: Hook,
+    /// Index into the files given to [`plan`].
+    pub file: usize,
+    pub offset: FileOffset,
+    pub rule: Rule,
+}
+
+/// A piece of code in one of the files given to [`plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeRange {
+    pub file: usize,
+    pub range: Range<FileOffset>,
+}
+
+/// What tells a minor collection from a major one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GcKindSource {
+    /// The collection's own function is entered inside the pause.
+    Functions,
+    /// The space asked for, second argument of `Heap::CollectGarbage`: 1 is the new space, 2 the old one. V8 may
+    /// collect more than it was asked for; in all measured runs it did not.
+    RequestedSpace,
+}
+
+/// `AllocationSpace` has had these values since V8 11 (Node 20); before, they were others.
+const FIRST_V8_WITH_KNOWN_SPACES: u32 = 11;
+
+/// Plans for the files of one process in the order of the dynamic linker: executable, `libnode`, `libuv`. Each
+/// component is taken from the first file that has it, because that copy's symbols win.
+pub fn plan(files: &[&Binary]) -> Plan {
+    let node = component(files, |has| has.node);
+    let v8 = component(files, |has| has.v8);
+    let libuv = component(files, |has| has.libuv);
+    let event_loop = event_loop(node, libuv);
+    let gc = gc(v8);
+    let heap = heap(v8, &gc);
+
+    let mut points = Vec::new();
+    // Known whatever else is missing: starting and ending workers belong to `lifecycle`.
+    add_points(&mut points, node, &[Hook::WorkerRun]);
+    if event_loop.is_ok() {
+        add_points(&mut points, node, &[Hook::LoadEnvironment, Hook::SpinEventLoop]);
+        add_points(&mut points, libuv, &[Hook::UvRun]);
+    }
+    if let Ok(kind) = gc {
+        // The begin last, so that no pause is begun whose kind, heap or end is missed.
+        add_points(&mut points, v8, &[Hook::GcEnd]);
+        if kind == GcKindSource::Functions {
+            add_points(&mut points, v8, &[Hook::GcMinor, Hook::GcMajor]);
+        }
+        if heap.is_ok() {
+            add_points(&mut points, v8, &[Hook::HeapSize]);
+        }
+        add_points(&mut points, v8, &[Hook::GcStart]);
+    }
+    let signals = Signal::ALL.map(|signal| {
+        let availability = match signal {
+            Signal::EventLoop => availability(event_loop.as_ref().err()),
+            Signal::Gc => availability(gc.as_ref().err()),
+            Signal::Heap => availability(heap.as_ref().err()),
+            // Tracepoints only.
+            Signal::Stdio | Signal::Lifecycle => Availability::Ok,
+        };
+        (signal, availability)
+    });
+    Plan {
+        points,
+        signals: signals.into(),
+        gc_kind: gc.ok(),
+        backend_fd_offset: event_loop.ok(),
+        worker_run: node.and_then(|(file, binary)| Some(CodeRange { file, range: binary.worker_run()? })),
+    }
+}
+
+type Component<'files> = Option<(usize, &'files Binary)>;
+
+fn component<'files>(files: &[&'files Binary], has: impl Fn(Roles) -> bool) -> Component<'files> {
+    files.iter().copied().enumerate().find(|(_, binary)| has(binary.has))
+}
+
+fn add_points(points: &mut Vec<ProbePoint>, component: Component<'_>, hooks: &[Hook]) {
+    let Some((file, binary)) = component else { return };
+    for hook in hooks {
+        points.extend(binary.points(*hook).iter().map(|point| ProbePoint {
+            hook: *hook,
+            file,
+            offset: point.offset,
+            rule: point.rule,
+        }));
+    }
+}
+
+/// The offset of the epoll descriptor, or why loops cannot be told from other users of epoll.
+fn event_loop(node: Component<'_>, libuv: Component<'_>) -> Result<u32, String> {
+    let Some((_, node)) = node else {
+        return Err("no Node symbols in the executable or a mapped libnode.so".to_owned());
+    };
+    let Some((_, libuv)) = libuv else {
+        return Err("uv_run is neither in the executable nor in a mapped libuv.so".to_owned());
+    };
+    if libuv.points(Hook::UvRun).is_empty() {
+        return Err(because("uv_run cannot be probed", libuv, Hook::UvRun));
+    }
+    if node.points(Hook::LoadEnvironment).is_empty() && node.points(Hook::SpinEventLoop).is_empty() {
+        return Err(because("Node's event loop cannot be told from others", node, Hook::SpinEventLoop));
+    }
+    libuv.backend_fd_offset.ok_or_else(|| {
+        "this libuv keeps its epoll descriptor in an unknown place (uv_backend_fd has an unknown shape)"
+            .to_owned()
+    })
+}
+
+fn gc(v8: Component<'_>) -> Result<GcKindSource, String> {
+    let Some((_, v8)) = v8 else {
+        return Err("no V8 symbols in the executable or a mapped libnode.so".to_owned());
+    };
+    for (hook, what) in [
+        (Hook::GcStart, "the begin of a collection (Heap::CollectGarbage) cannot be found"),
+        (Hook::GcEnd, "the end of a collection (an exit of Heap::CollectGarbage) cannot be found"),
+    ] {
+        if v8.points(hook).is_empty() {
+            return Err(because(what, v8, hook));
+        }
+    }
+    if !v8.points(Hook::GcMinor).is_empty() && !v8.points(Hook::GcMajor).is_empty() {
+        return Ok(GcKindSource::Functions);
+    }
+    match v8.v8_version {
+        Some(version) if version.major >= FIRST_V8_WITH_KNOWN_SPACES => Ok(GcKindSource::RequestedSpace),
+        Some(version) => Err(format!(
+            "minor and major collections of V8 {version} cannot be told apart without the symbols of both"
+        )),
+        None => Err("minor and major collections cannot be told apart: the V8 version is unknown".to_owned()),
+    }
+}
+
+fn heap(v8: Component<'_>, gc: &Result<GcKindSource, String>) -> Result<(), String> {
+    // The size is read when V8 itself asks for it around a collection.
+    if let Err(reason) = gc {
+        return Err(reason.clone());
+    }
+    match v8 {
+        Some((_, v8)) if v8.points(Hook::HeapSize).is_empty() => {
+            if v8.points(Hook::GcStart).iter().all(|point| point.rule == Rule::Decoded) {
+                return Err(
+                    "this Node is stripped, and since version 24 V8 hides the functions that know the \
+                            heap size from all but the full symbol table"
+                        .to_owned(),
+                );
+            }
+            Err(because("the heap size (Heap::SizeOfObjects) cannot be read", v8, Hook::HeapSize))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `what`, with the reason the analysis gave.
+fn because(what: &str, binary: &Binary, hook: Hook) -> String {
+    match binary.missing.get(&hook) {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what.to_owned(),
+    }
+}
+
+fn availability(reason: Option<&String>) -> Availability {
+    reason.map_or(Availability::Ok, |reason| Availability::Unavailable(reason.as_str().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::binary::{Architecture, Instruction, Point, V8Version, VirtualAddress};
+
+    fn v8(major: u32) -> V8Version {
+        V8Version { major, minor: 6, build: 233, patch: 17 }
+    }
+
+    /// An official build: one point per hook, at offset 0x100, 0x200 and so on in the order of [`Hook::ALL`].
+    fn official(v8_major: u32) -> Binary {
+        let point = |position: usize| {
+            let offset = (position as u64 + 1) * 0x100;
+            Point {
+                address: VirtualAddress(0x40_0000 + offset),
+                offset: FileOffset(offset),
+                rule: Rule::Dynsym,
+                instruction: Instruction::Push,
+                function_size_bytes: Some(0x80),
+            }
+        };
+        Binary {
+            build_id: None,
+            architecture: Architecture::X86_64,
+            node_version: None,
+            v8_version: Some(v8(v8_major)),
+            stripped: false,
+            has: Roles { node: true, v8: true, libuv: true },
+            needed: Vec::new(),
+            points: Hook::ALL.into_iter().enumerate().map(|(n, hook)| (hook, vec![point(n)])).collect(),
+            missing: BTreeMap::new(),
+            backend_fd_offset: Some(64),
+        }
+    }
+
+    fn without(mut binary: Binary, hooks: &[Hook]) -> Binary {
+        for hook in hooks {
+            binary.points.remove(hook);
+            binary.missing.insert(*hook, "the symbol is not in the file".to_owned());
+        }
+        binary
+    }
+
+    fn only(mut binary: Binary, has: Roles, hooks: &[Hook]) -> Binary {
+        binary.has = has;
+        binary.points.retain(|hook, _| hooks.contains(hook));
+        binary
+    }
+
+    fn stripped_24() -> Binary {
+        let mut binary = without(official(13), &[Hook::GcMinor, Hook::GcMajor, Hook::HeapSize]);
+        binary.stripped = true;
+        for hook in [Hook::GcStart, Hook::GcEnd] {
+            binary.points.get_mut(&hook).unwrap()[0].rule = Rule::Decoded;
+        }
+        binary
+    }
+
+    fn in_words(plan: &Plan) -> String {
+        let Plan { points, signals, gc_kind, backend_fd_offset, worker_run } = plan;
+        let mut lines: Vec<String> = points
+            .iter()
+            .map(|ProbePoint { hook, file, offset, rule }| {
+                format!("{} file {file} {:#x} {}", hook.name(), offset.0, rule.name())
+            })
+            .collect();
+        lines.extend(signals.iter().map(|(signal, availability)| match availability {
+            Availability::Ok => format!("{}: ok", signal.name()),
+            Availability::Unavailable(reason) => format!("{}: {reason}", signal.name()),
+        }));
+        let worker_run = worker_run
+            .as_ref()
+            .map(|code| format!("file {} {:#x}..{:#x}", code.file, code.range.start.0, code.range.end.0));
+        lines.push(format!("{gc_kind:?} {backend_fd_offset:?} {worker_run:?}"));
+        lines.join("\n")
+    }
+
+    #[test]
+    fn an_official_build_has_every_signal_from_one_file() {
+        assert_snapshot!(in_words(&plan(&[&official(10)])), @r#"
+        worker_run file 0 0x400 dynsym
+        load_environment file 0 0x100 dynsym
+        spin_event_loop file 0 0x200 dynsym
+        uv_run file 0 0x300 dynsym
+        gc_end file 0 0x600 dynsym
+        gc_minor file 0 0x700 dynsym
+        gc_major file 0 0x800 dynsym
+        heap_size file 0 0x900 dynsym
+        gc_start file 0 0x500 dynsym
+        event_loop: ok
+        stdio: ok
+        gc: ok
+        heap: ok
+        lifecycle: ok
+        Some(Functions) Some(64) Some("file 0 0x400..0x480")
+        "#);
+    }
+
+    #[test]
+    fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
+        assert_snapshot!(in_words(&plan(&[&stripped_24()])), @r#"
+        worker_run file 0 0x400 dynsym
+        load_environment file 0 0x100 dynsym
+        spin_event_loop file 0 0x200 dynsym
+        uv_run file 0 0x300 dynsym
+        gc_end file 0 0x600 decoded
+        gc_start file 0 0x500 decoded
+        event_loop: ok
+        stdio: ok
+        gc: ok
+        heap: this Node is stripped, and since version 24 V8 hides the functions that know the heap size from all but the full symbol table
+        lifecycle: ok
+        Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
+        "#);
+    }
+
+    #[test]
+    fn debian_takes_each_component_from_its_own_file() {
+        let stub = only(official(10), Roles::default(), &[]);
+        let node = Roles { node: true, v8: true, libuv: false };
+        let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| *hook != Hook::UvRun).collect();
+        let libnode = only(official(10), node, &hooks);
+        let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
+        assert_snapshot!(in_words(&plan(&[&stub, &libnode, &libuv])), @r#"
+        worker_run file 1 0x400 dynsym
+        load_environment file 1 0x100 dynsym
+        spin_event_loop file 1 0x200 dynsym
+        uv_run file 2 0x300 dynsym
+        gc_end file 1 0x600 dynsym
+        gc_minor file 1 0x700 dynsym
+        gc_major file 1 0x800 dynsym
+        heap_size file 1 0x900 dynsym
+        gc_start file 1 0x500 dynsym
+        event_loop: ok
+        stdio: ok
+        gc: ok
+        heap: ok
+        lifecycle: ok
+        Some(Functions) Some(64) Some("file 1 0x400..0x480")
+        "#);
+    }
+
+    #[test]
+    fn a_second_libuv_of_an_addon_is_not_probed() {
+        let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
+        assert_eq!(plan(&[&official(10), &libuv]), plan(&[&official(10)]));
+    }
+
+    #[test]
+    fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
+        let binary = only(official(10), Roles { node: true, v8: true, libuv: false }, &Hook::ALL);
+        assert_snapshot!(in_words(&plan(&[&binary])), @r#"
+        worker_run file 0 0x400 dynsym
+        gc_end file 0 0x600 dynsym
+        gc_minor file 0 0x700 dynsym
+        gc_major file 0 0x800 dynsym
+        heap_size file 0 0x900 dynsym
+        gc_start file 0 0x500 dynsym
+        event_loop: uv_run is neither in the executable nor in a mapped libuv.so
+        stdio: ok
+        gc: ok
+        heap: ok
+        lifecycle: ok
+        Some(Functions) None Some("file 0 0x400..0x480")
+        "#);
+    }
+
+    #[test]
+    fn one_of_the_two_functions_that_enter_the_loop_is_enough() {
+        for hook in [Hook::LoadEnvironment, Hook::SpinEventLoop] {
+            let plan = plan(&[&without(official(10), &[hook])]);
+            assert_eq!(plan.signals[&Signal::EventLoop], Availability::Ok, "without {}", hook.name());
+        }
+        let plan = plan(&[&without(official(10), &[Hook::LoadEnvironment, Hook::SpinEventLoop])]);
+        assert_ne!(plan.signals[&Signal::EventLoop], Availability::Ok);
+    }
+
+    #[test]
+    fn an_unknown_place_of_the_epoll_descriptor_costs_the_event_loop() {
+        let mut binary = official(10);
+        binary.backend_fd_offset = None;
+        let plan = plan(&[&binary]);
+        assert_eq!(
+            plan.signals[&Signal::EventLoop],
+            Availability::Unavailable(
+                "this libuv keeps its epoll descriptor in an unknown place (uv_backend_fd has an unknown shape)"
+                    .into()
+            )
+        );
+        assert!(plan.points.iter().all(|point| point.hook != Hook::UvRun), "half of it is attached");
+    }
+
+    #[test]
+    fn half_a_pair_of_collection_probes_is_never_attached() {
+        for hook in [Hook::GcStart, Hook::GcEnd] {
+            let plan = plan(&[&without(official(10), &[hook])]);
+            assert!(plan.points.iter().all(|point| {
+                !matches!(
+                    point.hook,
+                    Hook::GcStart | Hook::GcEnd | Hook::GcMinor | Hook::GcMajor | Hook::HeapSize
+                )
+            }));
+            for signal in [Signal::Gc, Signal::Heap] {
+                assert_ne!(plan.signals[&signal], Availability::Ok, "{}", signal.name());
+            }
+        }
+    }
+
+    #[test]
+    fn before_v8_11_the_space_does_not_tell_the_kind() {
+        let without_kinds = |major| plan(&[&without(official(major), &[Hook::GcMinor])]);
+        assert_eq!(without_kinds(11).gc_kind, Some(GcKindSource::RequestedSpace));
+        assert_eq!(without_kinds(10).gc_kind, None);
+        assert_eq!(
+            without_kinds(10).signals[&Signal::Gc],
+            Availability::Unavailable(
+                "minor and major collections of V8 10.6.233.17 cannot be told apart without the symbols of both"
+                    .into()
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_no_node_has_only_the_signals_of_tracepoints() {
+        let binary = only(official(10), Roles::default(), &[]);
+        assert_snapshot!(in_words(&plan(&[&binary])), @r"
+        event_loop: no Node symbols in the executable or a mapped libnode.so
+        stdio: ok
+        gc: no V8 symbols in the executable or a mapped libnode.so
+        heap: no V8 symbols in the executable or a mapped libnode.so
+        lifecycle: ok
+        None None None
+        ");
+        assert_eq!(plan(&[]), plan(&[&binary]));
+    }
+}
