@@ -1,10 +1,16 @@
 //! nodeprobe: tells from outside, with eBPF and no change to the application, why a Node.js service is slow.
 
+pub mod agent;
 pub mod binary;
+pub mod bpf;
 pub mod cgroup;
 pub mod clean;
+pub mod collector;
+pub mod discovery;
 pub mod identity;
 pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod procfs;
+pub mod readout;
+pub mod target;

@@ -1,0 +1,131 @@
+//! Attaches loaded programs: tracepoints once, uprobes per file.
+
+use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _};
+
+use aya::programs::{
+    ProgramError,
+    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+};
+
+use super::load::{Kernel, TRACEPOINT_PROGRAMS, chain, tracepoint, uprobe};
+use crate::model::{Availability, Signal};
+
+/// A place in a file for one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HookTarget {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// Offset in the file, not an address.
+    pub file_offset: u64,
+}
+
+/// The attachments to one file; dropping it detaches them.
+#[derive(Default)]
+pub struct Attached {
+    links: Vec<UProbeLink>,
+}
+
+impl Attached {
+    /// Number of probes.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Takes over the attachments of `other`.
+    pub fn merge(&mut self, other: Self) {
+        self.links.extend(other.links);
+    }
+}
+
+/// Program, category, tracepoint, and whether the signal can do without it: not every architecture has every
+/// system call (arm64 has no `epoll_wait`, kernels before 5.11 no `epoll_pwait2`).
+const TRACEPOINTS: [(&str, &str, &str, bool); 13] = [
+    // Ends before begins, so that nothing begun stays open.
+    ("thread_exit", "sched", "sched_process_exit", false),
+    ("process_exec", "sched", "sched_process_exec", false),
+    ("epoll_exit", "syscalls", "sys_exit_epoll_wait", true),
+    ("epoll_exit", "syscalls", "sys_exit_epoll_pwait", false),
+    ("epoll_exit", "syscalls", "sys_exit_epoll_pwait2", true),
+    ("epoll_enter", "syscalls", "sys_enter_epoll_wait", true),
+    ("epoll_enter", "syscalls", "sys_enter_epoll_pwait", false),
+    ("epoll_enter", "syscalls", "sys_enter_epoll_pwait2", true),
+    ("write_exit", "syscalls", "sys_exit_write", false),
+    ("write_exit", "syscalls", "sys_exit_writev", false),
+    ("dup_enter", "syscalls", "sys_enter_dup3", false),
+    ("write_enter", "syscalls", "sys_enter_write", false),
+    ("write_enter", "syscalls", "sys_enter_writev", false),
+];
+
+impl Kernel {
+    /// Attaches every tracepoint and tells which signals the kernel gives and which not, with the reason.
+    pub fn attach_tracepoints(&mut self) -> BTreeMap<Signal, Availability> {
+        let mut signals: BTreeMap<Signal, Availability> =
+            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle]
+                .map(|signal| (signal, Availability::Ok))
+                .into();
+        for (program, category, name, optional) in TRACEPOINTS {
+            let Err(reason) = self.attach_tracepoint(program, category, name) else { continue };
+            if optional {
+                tracing::debug!(tracepoint = name, reason, "optional tracepoint is not there");
+                continue;
+            }
+            tracing::warn!(tracepoint = name, reason, "tracepoint was not attached");
+            let signal = match program {
+                "epoll_enter" | "epoll_exit" => Signal::EventLoop,
+                "write_enter" | "write_exit" | "dup_enter" => Signal::Stdio,
+                _ => Signal::Lifecycle,
+            };
+            let text = format!("the kernel's tracepoint {category}:{name} cannot be used: {reason}");
+            signals.insert(signal, Availability::Unavailable(text.into()));
+        }
+        signals
+    }
+
+    fn attach_tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), String> {
+        debug_assert!(TRACEPOINT_PROGRAMS.contains(&program), "a program that load.rs does not load");
+        if let Some(refusal) = self.refused.get(program) {
+            return Err(format!("the program was refused: {refusal}"));
+        }
+        let tracepoint = tracepoint(&mut self.ebpf, program).ok_or("the program is not in the object")?;
+        tracepoint.attach(category, name).map(drop).map_err(|error| chain(&error))
+    }
+
+    /// Attaches `targets` to `file`, for every process that maps it, now or later. What cannot be attached is
+    /// told by the second value: program and the kernel's words.
+    ///
+    /// The file is named to the kernel by our own descriptor: the process it came from may be gone, and its path
+    /// means another file in our mount namespace.
+    pub fn attach_file(
+        &mut self,
+        file: &File,
+        targets: impl IntoIterator<Item = HookTarget>,
+    ) -> (Attached, Vec<(&'static str, String)>) {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut attached = Attached::default();
+        let mut failed = Vec::new();
+        for HookTarget { program, file_offset } in targets {
+            match self.attach_uprobe(program, file_offset, &path) {
+                Ok(link) => attached.links.push(link),
+                Err(reason) => failed.push((program, reason)),
+            }
+        }
+        (attached, failed)
+    }
+
+    fn attach_uprobe(&mut self, program: &str, file_offset: u64, path: &str) -> Result<UProbeLink, String> {
+        if let Some(refusal) = self.refused.get(program) {
+            return Err(format!("the program was refused: {refusal}"));
+        }
+        let probe = uprobe(&mut self.ebpf, program).ok_or("the program is not in the object")?;
+        let attach = |probe: &mut aya::programs::UProbe| -> Result<UProbeLink, ProgramError> {
+            let location = UProbeAttachLocation::AbsoluteOffset(file_offset);
+            let link = probe.attach(location, path, UProbeScope::AllProcesses)?;
+            probe.take_link(link)
+        };
+        attach(probe).map_err(|error| chain(&error))
+    }
+}

@@ -1,0 +1,173 @@
+//! Loads the programs. One that the kernel refuses costs its own signal only.
+
+use std::{collections::BTreeMap, io};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError, TracePoint, UProbe},
+};
+use nodeprobe_ebpf::{StdioKey, StdioRecord, ThreadRecord};
+
+use crate::readout::{Maps, maps::Wire, ring::Ring};
+
+/// The object that build.rs compiled.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodeprobe-ebpf"));
+
+/// What user space decides about the programs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Turns of at least this length are stalls, nanoseconds.
+    pub stall_threshold_ns: u64,
+    /// GC pauses of at least this length are told one by one, nanoseconds.
+    pub gc_event_threshold_ns: u64,
+    /// Loop threads that can be observed at once. Each costs 12 KiB of kernel memory, allocated at the start.
+    pub max_threads: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { stall_threshold_ns: 50_000_000, gc_event_threshold_ns: 10_000_000, max_threads: 1024 }
+    }
+}
+
+/// Why nothing at all can be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the kernel refused the eBPF maps or the object as a whole")]
+    Object(#[source] Box<aya::EbpfError>),
+    #[error(
+        "the embedded eBPF object has no map `{name}` of the expected kind; this build of nodeprobe is broken"
+    )]
+    Map { name: &'static str },
+    #[error("none of the eBPF programs was accepted by the kernel; the first refusal was for `{name}`")]
+    NoProgram {
+        name: &'static str,
+        #[source]
+        source: Box<ProgramError>,
+    },
+}
+
+impl LoadError {
+    /// Whether the remedy is a permission.
+    pub fn is_permission(&self) -> bool {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = source {
+            if let Some(io_error) = error.downcast_ref::<io::Error>()
+                && matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+            {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
+}
+
+/// The loaded programs. Dropping it detaches and unloads everything.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    /// Programs that the kernel refused, with its words.
+    pub(super) refused: BTreeMap<&'static str, String>,
+}
+
+pub(super) const TRACEPOINT_PROGRAMS: [&str; 7] =
+    ["epoll_exit", "epoll_enter", "write_exit", "write_enter", "dup_enter", "process_exec", "thread_exit"];
+pub(super) const UPROBE_PROGRAMS: [&str; 9] = [
+    "load_environment",
+    "spin_event_loop",
+    "uv_run",
+    "worker_run",
+    "gc_start",
+    "gc_end",
+    "gc_minor",
+    "gc_major",
+    "heap_size",
+];
+
+impl Kernel {
+    /// Loads maps and programs and hands out the reading ends.
+    ///
+    /// # Errors
+    /// When the kernel refuses the maps or every single program; the cause names the system call.
+    pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring), LoadError> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
+            .override_global("GC_EVENT_THRESHOLD_NS", &settings.gc_event_threshold_ns, true)
+            .map_max_entries("THREADS", settings.max_threads)
+            .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
+            .load(OBJECT)
+            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let mut refused = BTreeMap::new();
+        let mut first = None;
+        for name in TRACEPOINT_PROGRAMS.into_iter().chain(UPROBE_PROGRAMS) {
+            if let Err(error) = load_program(&mut ebpf, name) {
+                refused.insert(name, chain(&error));
+                first.get_or_insert((name, error));
+            }
+        }
+        if let Some((name, source)) = first
+            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len()
+        {
+            return Err(LoadError::NoProgram { name, source: Box::new(source) });
+        }
+        let maps = Maps::new(
+            take(&mut ebpf, "THREADS", HashMap::<_, u32, Wire<ThreadRecord>>::try_from)?,
+            take(&mut ebpf, "STDIO", HashMap::<_, Wire<StdioKey>, Wire<StdioRecord>>::try_from)?,
+            take(&mut ebpf, "EPOCH", Array::<_, u64>::try_from)?,
+            take(&mut ebpf, "DROPS", PerCpuArray::<_, u64>::try_from)?,
+            take(&mut ebpf, "TTY_FDS", Array::<_, u64>::try_from)?,
+        );
+        let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
+        Ok((Self { ebpf, refused }, maps, ring))
+    }
+}
+
+fn take<T, E>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    convert: impl FnOnce(aya::maps::Map) -> Result<T, E>,
+) -> Result<T, LoadError> {
+    ebpf.take_map(name).and_then(|map| convert(map).ok()).ok_or(LoadError::Map { name })
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::TracePoint(program)) => program.load(),
+        Some(Program::UProbe(program)) => program.load(),
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
+
+/// An error and its causes in one line. Of the verifier's log, which can have megabytes, only the line that names
+/// the fault is kept.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    let Some((before, log)) = text.split_once("Verifier output:") else { return text };
+    let fault = log.lines().rev().skip_while(|line| !line.contains("verification time")).nth(1);
+    let fault = fault.or_else(|| log.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or_default();
+    format!("{} the verifier says: {}", before.trim_end(), fault.trim())
+}
+
+pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut TracePoint> {
+    match ebpf.program_mut(name) {
+        Some(Program::TracePoint(program)) => Some(program),
+        _ => None,
+    }
+}
+
+pub(super) fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut UProbe> {
+    match ebpf.program_mut(name) {
+        Some(Program::UProbe(program)) => Some(program),
+        _ => None,
+    }
+}

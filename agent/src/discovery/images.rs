@@ -1,0 +1,275 @@
+//! Files that processes run: what is known of each, and the probes in it. A file is analysed and attached once,
+//! however many processes map it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{File, Metadata},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    binary::{self, Binary, BinaryError, Hook, Kind},
+    bpf::{Attached, HookTarget, Kernel},
+    collector::monotonic_ns,
+    model::{Availability, Signal},
+    plan::{Plan, plan},
+};
+
+/// Files kept at most. One that no process uses any more makes room; its probes go with it.
+const FILES_MAX: usize = 256;
+/// Probes stay in a file for so long after the last look at a process that runs it.
+const UNUSED_FOR: Duration = Duration::from_mins(10);
+/// Holds the program headers of any file the linkers in use make: 64 bytes and 56 for each of a dozen.
+const HEAD_BYTES: usize = 2048;
+/// Executables that are not Node are only remembered by key; more than this and the memory starts anew.
+const NOT_NODE_MAX: usize = 16 * 1024;
+
+/// Tells a file from others and from its own later contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileKey {
+    device: u64,
+    inode: u64,
+    size_bytes: u64,
+    modified_ns: i64,
+}
+
+impl FileKey {
+    pub(super) fn of_file(file: &File) -> std::io::Result<Self> {
+        file.metadata().map(|metadata| Self::of(&metadata))
+    }
+
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.size(),
+            modified_ns: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// What makes a copy of a file the same to us. The build id alone does not: tools that append to an executable or move
+/// its parts (single-executable applications, patchelf) keep it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Contents {
+    build_id: String,
+    size_bytes: u64,
+    /// ELF header and program headers, which say what lies where.
+    head: Vec<u8>,
+}
+
+impl Contents {
+    /// `None`: the file has no build id or cannot be read; it is then analysed for itself.
+    fn of(file: &File, size_bytes: u64) -> Option<Self> {
+        let build_id = binary::build_id(file).ok().flatten()?;
+        let mut head = vec![0; HEAD_BYTES];
+        file.read_exact_at(&mut head, 0).ok()?;
+        Some(Self { build_id, size_bytes, head })
+    }
+}
+
+/// A file with a part of Node in it.
+struct Image {
+    binary: Arc<Binary>,
+    attached: Attached,
+    /// Offsets that carry a probe already, and those that were refused, with the kernel's words.
+    probed: HashMap<HookTarget, Result<(), String>>,
+    /// `CLOCK_MONOTONIC` when the probes were all in place.
+    attached_ns: Option<u64>,
+    last_used: Instant,
+}
+
+/// What an executable is.
+#[derive(Clone, Debug)]
+pub(super) enum Executable {
+    NotNode,
+    Node,
+    /// Node is in a library that the dynamic linker maps.
+    Stub,
+}
+
+/// The files known so far.
+#[derive(Default)]
+pub(super) struct Images {
+    by_key: HashMap<FileKey, Image>,
+    kinds: HashMap<FileKey, Kind>,
+    /// Analyses by build id: a copy of a known file need not be read again.
+    by_contents: HashMap<Contents, Arc<Binary>>,
+    /// Files that cannot be analysed, so that they are complained about once.
+    broken: HashMap<FileKey, String>,
+}
+
+impl Images {
+    /// Whether an executable is Node, by its contents alone.
+    ///
+    /// # Errors
+    /// The file is broken; told once per file, afterwards it counts as not Node.
+    pub(super) fn classify(&mut self, file: &File) -> Result<Executable, BinaryError> {
+        let key = FileKey::of(&metadata(file)?);
+        let kind = if let Some(kind) = self.kinds.get(&key) {
+            kind.clone()
+        } else {
+            if self.kinds.len() >= NOT_NODE_MAX {
+                self.kinds.retain(|_, kind| *kind != Kind::NotNode);
+            }
+            let result = binary::quick_kind(file);
+            self.kinds.insert(key, result.as_ref().map_or(Kind::NotNode, Clone::clone));
+            result?
+        };
+        Ok(match kind {
+            Kind::NotNode => Executable::NotNode,
+            Kind::Node => Executable::Node,
+            Kind::NodeStub { .. } => Executable::Stub,
+        })
+    }
+
+    /// Since when the probes of all these files are in place, `CLOCK_MONOTONIC`.
+    pub(super) fn attached_since(&self, files: &[File]) -> Option<u64> {
+        let since = |file: &File| self.by_key.get(&FileKey::of(&file.metadata().ok()?))?.attached_ns;
+        files.iter().map(since).try_fold(0, |latest, since| Some(latest.max(since?)))
+    }
+
+    /// Whether one of these files could not be analysed before.
+    pub(super) fn is_broken(&self, files: &[File]) -> bool {
+        let broken = |file: &File| file.metadata().is_ok_and(|m| self.broken.contains_key(&FileKey::of(&m)));
+        files.iter().any(broken)
+    }
+
+    /// Notes that these files are in use.
+    pub(super) fn touch(&mut self, keys: &[FileKey]) {
+        for key in keys {
+            if let Some(image) = self.by_key.get_mut(key) {
+                image.last_used = Instant::now();
+            }
+        }
+    }
+
+    /// Takes the probes out of files that no process has used for a while: whoever then writes into such a file in
+    /// place must not find breakpoints in it.
+    pub(super) fn forget_unused(&mut self) {
+        self.by_key.retain(|_, image| image.last_used.elapsed() < UNUSED_FOR);
+        self.forget_contents();
+    }
+
+    fn forget_contents(&mut self) {
+        let images = &self.by_key;
+        self.by_contents.retain(|_, binary| images.values().any(|image| Arc::ptr_eq(&image.binary, binary)));
+    }
+
+    /// Analyses what is new among the files of a process, attaches what its plan asks for, and returns the plan
+    /// with the signals as they are after attaching.
+    ///
+    /// # Errors
+    /// One of the files cannot be analysed.
+    pub(super) fn prepare(
+        &mut self,
+        files: &[File],
+        kernel: &mut Kernel,
+    ) -> Result<(Plan, Arc<Binary>), BinaryError> {
+        let mut keys = Vec::with_capacity(files.len());
+        for file in files {
+            keys.push(self.analyze(file)?);
+        }
+        let binaries: Vec<Arc<Binary>> = keys
+            .iter()
+            .filter_map(|key| self.by_key.get(key))
+            .map(|image| Arc::clone(&image.binary))
+            .collect();
+        let references: Vec<&Binary> = binaries.iter().map(AsRef::as_ref).collect();
+        let mut plan = plan(&references);
+        let mut refused: BTreeMap<Hook, String> = BTreeMap::new();
+        for (index, (file, key)) in files.iter().zip(&keys).enumerate() {
+            let Some(image) = self.by_key.get_mut(key) else { continue };
+            for point in plan.points.iter().filter(|point| point.file == index) {
+                let target = HookTarget { program: point.hook.name(), file_offset: point.offset.0 };
+                let outcome = image.probed.entry(target).or_insert_with(|| {
+                    let (attached, mut failed) = kernel.attach_file(file, [target]);
+                    image.attached.merge(attached);
+                    failed.pop().map_or(Ok(()), |(_, reason)| Err(reason))
+                });
+                if let Err(reason) = outcome {
+                    refused.insert(point.hook, reason.clone());
+                }
+            }
+            image.attached_ns.get_or_insert_with(monotonic_ns);
+        }
+        for (hook, reason) in refused {
+            tracing::warn!(hook = hook.name(), reason, "probe was not attached");
+            degrade(&mut plan.signals, hook, &reason);
+        }
+        let node = binaries.iter().find(|binary| binary.has.node).or(binaries.first());
+        let node = node.cloned().ok_or(BinaryError::NotElf)?;
+        Ok((plan, node))
+    }
+
+    fn analyze(&mut self, file: &File) -> Result<FileKey, BinaryError> {
+        let key = FileKey::of(&metadata(file)?);
+        if let Some(image) = self.by_key.get_mut(&key) {
+            image.last_used = Instant::now();
+            return Ok(key);
+        }
+        // Written anew in place: the old probes are at the old offsets.
+        self.by_key.retain(|known, _| (known.device, known.inode) != (key.device, key.inode));
+        let contents = Contents::of(file, key.size_bytes);
+        let known = contents.as_ref().and_then(|contents| self.by_contents.get(contents).cloned());
+        let binary = match known {
+            Some(binary) => binary,
+            None => Arc::new(binary::analyze(file)?),
+        };
+        if let Some(contents) = contents {
+            self.by_contents.insert(contents, Arc::clone(&binary));
+        }
+        self.make_room();
+        let image = Image {
+            binary,
+            attached: Attached::default(),
+            probed: HashMap::new(),
+            attached_ns: None,
+            last_used: Instant::now(),
+        };
+        self.by_key.insert(key, image);
+        Ok(key)
+    }
+
+    /// Drops the file that was asked for longest ago when there are too many.
+    fn make_room(&mut self) {
+        if self.by_key.len() < FILES_MAX {
+            return;
+        }
+        let oldest = self.by_key.iter().min_by_key(|(_, image)| image.last_used).map(|(key, _)| *key);
+        if let Some(key) = oldest {
+            self.by_key.remove(&key);
+            self.forget_contents();
+        }
+    }
+
+    /// Remembers that a file cannot be analysed. `true` when it is news.
+    pub(super) fn mark_broken(&mut self, file: &File, reason: &str) -> bool {
+        let Ok(metadata) = file.metadata() else { return false };
+        self.broken.len() < NOT_NODE_MAX
+            && self.broken.insert(FileKey::of(&metadata), reason.to_owned()).is_none()
+    }
+
+    /// Uprobes attached at the moment.
+    pub(super) fn probes(&self) -> u64 {
+        self.by_key.values().map(|image| image.attached.len() as u64).sum()
+    }
+}
+
+fn metadata(file: &File) -> Result<Metadata, BinaryError> {
+    file.metadata().map_err(|source| BinaryError::Read { what: "the file's size and inode", source })
+}
+
+/// What a refused probe costs.
+fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &str) {
+    let signal = match hook {
+        Hook::LoadEnvironment | Hook::SpinEventLoop | Hook::UvRun => Signal::EventLoop,
+        Hook::WorkerRun => Signal::Lifecycle,
+        Hook::GcStart | Hook::GcEnd | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
+        Hook::HeapSize => Signal::Heap,
+    };
+    let sentence = format!("the kernel refused the probe `{}`: {reason}", hook.name());
+    signals.insert(signal, Availability::Unavailable(sentence.into()));
+}

@@ -1,0 +1,438 @@
+//! The control lane: which processes are Node, and what can be observed of each.
+//!
+//! Processes that run already are found by a look at `/proc`. Later ones announce themselves: `exec` is a
+//! tracepoint, and in a file whose probes are in place the first line of JavaScript is one too. So there is no
+//! polling and no gap, but for the first process of a file never seen before, which runs while its file is
+//! analysed; its start-up is timed from `exec`.
+
+mod images;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    fs::File,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use nodeprobe_ebpf::{
+    DropReason, ThreadRecord,
+    thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
+};
+
+use self::images::{Executable, FileKey, Images};
+use crate::{
+    agent::lock,
+    bpf::Kernel,
+    collector::{Collector, monotonic_ns},
+    identity::{Host, Versions, identify},
+    model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
+    plan::Plan,
+    procfs::{self, ProcessDir, Procfs, ThreadState},
+    target::Target,
+};
+
+/// What the ring buffer asks discovery for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A process has become another program.
+    Exec { pid: u32, exec_ns: u64 },
+    /// A thread of this process runs JavaScript.
+    LoopThread { pid: u32 },
+}
+
+/// Uprobes attached at the moment, for the agent's own metrics.
+#[derive(Debug, Default)]
+pub struct ProbeCount(AtomicU64);
+
+impl ProbeCount {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits between looks for the libraries of a Debian-like Node: the dynamic linker maps them some milliseconds
+/// after `exec`. A program that has not mapped them after the last look does not run Node.
+const LIBRARY_WAITS_MS: [u64; 7] = [2, 4, 8, 16, 32, 64, 128];
+
+/// A worker that runs at the moment shows its stack later.
+const WORKER_WAIT: Duration = Duration::from_millis(250);
+const WORKER_ATTEMPTS: usize = 40;
+
+/// How often files are looked through for those that nobody uses any more.
+const FILES_CHECK: Duration = Duration::from_secs(30);
+
+/// Something to look at again.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Retry {
+    Libraries { pid: u32, exec_ns: Option<u64>, attempt: usize },
+    Workers { pid: u32, start_ticks: u64, attempt: usize },
+}
+
+/// Finds processes, prepares their files and registers them with the collector.
+pub struct Discovery {
+    procfs: Procfs,
+    kernel: Kernel,
+    kernel_signals: BTreeMap<Signal, Availability>,
+    shared: Arc<Mutex<Collector>>,
+    probes: Arc<ProbeCount>,
+    images: Images,
+    host: Host,
+    boot: SystemTime,
+    retries: BinaryHeap<Reverse<(Instant, Retry)>>,
+    /// Events that were lost when the last full look was taken.
+    ring_full_seen: u64,
+    /// Code of `Worker::Run` by process whose workers are still to be told.
+    plans: BTreeMap<u32, (Plan, Vec<FileIdentity>)>,
+    /// Files by process that runs them.
+    users: BTreeMap<u32, Vec<FileKey>>,
+    files_checked: Instant,
+}
+
+/// A file as `/proc/PID/maps` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl Discovery {
+    pub fn new(
+        procfs: Procfs,
+        kernel: Kernel,
+        kernel_signals: BTreeMap<Signal, Availability>,
+        shared: Arc<Mutex<Collector>>,
+        probes: Arc<ProbeCount>,
+    ) -> Self {
+        Self {
+            procfs,
+            kernel,
+            kernel_signals,
+            shared,
+            probes,
+            images: Images::default(),
+            host: Host::read(Path::new("/")),
+            boot: procfs::boot_time(),
+            retries: BinaryHeap::new(),
+            ring_full_seen: 0,
+            plans: BTreeMap::new(),
+            users: BTreeMap::new(),
+            files_checked: Instant::now(),
+        }
+    }
+
+    /// Looks at every process of the host.
+    pub fn scan(&mut self) {
+        match self.procfs.pids() {
+            Ok(pids) => {
+                for pid in pids {
+                    self.consider(pid, None, 0);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the processes of this host cannot be listed: is /proc mounted?");
+            }
+        }
+    }
+
+    /// Answers one request of the ring buffer.
+    pub fn request(&mut self, request: Request) {
+        match request {
+            Request::Exec { pid, exec_ns } => {
+                // A late report of the program that is known already is no news.
+                if lock(&self.shared).targets.get(pid).is_some_and(|target| target.looked_at_ns >= exec_ns) {
+                    return;
+                }
+                // Whatever the process was before, it has ended.
+                lock(&self.shared).targets.end(pid);
+                self.plans.remove(&pid);
+                self.consider(pid, Some(exec_ns), 0);
+            }
+            Request::LoopThread { pid } => {
+                if lock(&self.shared).targets.get(pid).is_none() {
+                    self.consider(pid, None, 0);
+                }
+            }
+        }
+    }
+
+    /// Time until something is to be looked at again.
+    pub fn next_retry(&self) -> Duration {
+        let due = self.retries.peek().map(|Reverse((due, _))| *due);
+        due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Does what has become due.
+    pub fn housekeeping(&mut self) {
+        while let Some(Reverse((due, _))) = self.retries.peek() {
+            if *due > Instant::now() {
+                break;
+            }
+            let Some(Reverse((_, retry))) = self.retries.pop() else { break };
+            match retry {
+                Retry::Libraries { pid, exec_ns, attempt } => self.consider(pid, exec_ns, attempt),
+                Retry::Workers { pid, start_ticks, attempt } => self.find_workers(pid, start_ticks, attempt),
+            }
+        }
+        if self.files_checked.elapsed() >= FILES_CHECK {
+            self.files_checked = Instant::now();
+            let shared = lock(&self.shared);
+            self.users.retain(|pid, _| shared.targets.get(*pid).is_some());
+            drop(shared);
+            for keys in self.users.values() {
+                self.images.touch(keys);
+            }
+            self.images.forget_unused();
+            self.probes.0.store(self.images.probes(), Ordering::Relaxed);
+        }
+        let ring_full = lock(&self.shared).losses().get(DropReason::RingFull.name()).copied().unwrap_or(0);
+        if ring_full > self.ring_full_seen {
+            // The lost events may have been announcements of processes.
+            self.ring_full_seen = ring_full;
+            self.scan();
+        }
+    }
+
+    /// Registers a process if it is Node and not registered yet.
+    fn consider(&mut self, pid: u32, exec_ns: Option<u64>, attempt: usize) {
+        let Ok(process) = self.procfs.process(pid) else { return };
+        match self.try_consider(&process, exec_ns, attempt) {
+            Ok(()) => {}
+            Err(error) if error.is_gone() => {
+                tracing::debug!(target.pid = pid, "the process ended while it was looked at");
+            }
+            Err(error) => tracing::debug!(target.pid = pid, %error, "the process cannot be looked at"),
+        }
+        self.probes.0.store(self.images.probes(), Ordering::Relaxed);
+    }
+
+    fn try_consider(
+        &mut self,
+        process: &ProcessDir,
+        exec_ns: Option<u64>,
+        attempt: usize,
+    ) -> Result<(), procfs::Error> {
+        let looked_at_ns = monotonic_ns();
+        let pid = process.pid();
+        let stat = process.stat()?;
+        if stat.kernel_thread || stat.is_zombie() {
+            return Ok(());
+        }
+        let id = ProcessId { pid, start_ticks: stat.start_ticks };
+        if lock(&self.shared).targets.get(pid).is_some_and(|target| target.id == id) {
+            return Ok(());
+        }
+        let executable = process.open_exe()?;
+        let files = match self.images.classify(&executable) {
+            Ok(Executable::NotNode) => return Ok(()),
+            Ok(Executable::Node) => vec![executable],
+            Ok(Executable::Stub) => {
+                let Some(libraries) = self.libraries(process, exec_ns, attempt)? else { return Ok(()) };
+                let mut files = vec![executable];
+                files.extend(libraries);
+                files
+            }
+            Err(error) => {
+                if self.images.mark_broken(&executable, &error.to_string()) {
+                    tracing::warn!(target.pid = pid, %error, "the executable cannot be analysed; the process is not observed");
+                }
+                return Ok(());
+            }
+        };
+        if self.images.is_broken(&files) {
+            return Ok(());
+        }
+        // Probes that came after the program had begun may have come too late for it.
+        let attached_ns = self.images.attached_since(&files);
+        let from_start = exec_ns.zip(attached_ns).is_some_and(|(exec_ns, attached_ns)| attached_ns < exec_ns);
+        let (plan, binary) = match self.images.prepare(&files, &mut self.kernel) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                if self.images.mark_broken(&files[0], &error.to_string()) {
+                    tracing::warn!(target.pid = pid, %error, "the Node binary cannot be analysed; its processes are not observed");
+                }
+                lock(&self.shared).lost(LOST_PROCESS_MISSED);
+                return Ok(());
+            }
+        };
+        let versions = Versions {
+            node: binary.node_version.clone(),
+            v8: binary.v8_version.as_ref().map(ToString::to_string),
+        };
+        let identity = match identify(process, &self.host, versions) {
+            Ok(identity) => identity,
+            Err(error) => {
+                // Its first instructions ran before the probes were there, so nothing else will tell of it.
+                if !from_start && exec_ns.is_some() {
+                    lock(&self.shared).lost(LOST_PROCESS_MISSED);
+                }
+                return Err(error);
+            }
+        };
+        let mut signals = plan.signals.clone();
+        for (signal, availability) in &self.kernel_signals {
+            if *availability != Availability::Ok {
+                signals.insert(*signal, availability.clone());
+            }
+        }
+        let started = procfs::started_at(self.boot, stat.start_ticks);
+        let observed_since =
+            if exec_ns.is_some() { started.max(SystemTime::UNIX_EPOCH) } else { SystemTime::now() };
+        tracing::info!(
+            target.pid = pid,
+            name = identity.name,
+            node = binary.node_version.as_deref().unwrap_or("unknown"),
+            "observing a process"
+        );
+        let mut target = Target::new(id, identity, Arc::new(signals), started, observed_since, from_start);
+        target.looked_at_ns = looked_at_ns;
+        target.begin_ns = exec_ns.unwrap_or(0);
+        self.users.insert(pid, files.iter().filter_map(|file| FileKey::of_file(file).ok()).collect());
+        lock(&self.shared).targets.add(target);
+        if !from_start {
+            self.register_thread(pid, pid, KIND_MAIN, exec_ns);
+            if exec_ns.is_none() {
+                let identities = files.iter().filter_map(|file| FileIdentity::of(file).ok()).collect();
+                self.plans.insert(pid, (plan, identities));
+                self.find_workers(pid, stat.start_ticks, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mapped libraries of a Node whose executable is a stub; `None`: not mapped yet, a later look is arranged.
+    fn libraries(
+        &mut self,
+        process: &ProcessDir,
+        exec_ns: Option<u64>,
+        attempt: usize,
+    ) -> Result<Option<Vec<File>>, procfs::Error> {
+        let mappings = process.node_libraries()?;
+        let has = |prefix: &str| {
+            mappings
+                .iter()
+                .any(|m| m.path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)))
+        };
+        // libuv is mapped after libnode, which asks for it; a libnode with libuv inside never maps one.
+        let patient = attempt < LIBRARY_WAITS_MS.len();
+        if patient && !(has("libnode.so") && has("libuv.so")) {
+            let due = Instant::now() + Duration::from_millis(LIBRARY_WAITS_MS[attempt]);
+            let retry = Retry::Libraries { pid: process.pid(), exec_ns, attempt: attempt + 1 };
+            self.retries.push(Reverse((due, retry)));
+            return Ok(None);
+        }
+        if mappings.is_empty() {
+            return Ok(None);
+        }
+        mappings.iter().map(|mapping| process.open_mapped(mapping)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Tells the kernel side of a thread that began before the probes were there.
+    fn register_thread(&self, pid: u32, tid: u32, kind: u32, exec_ns: Option<u64>) {
+        let since_ns = exec_ns.unwrap_or_else(monotonic_ns);
+        let terminal = |fd: u32| {
+            let process = self.procfs.process(pid).ok().filter(|_| kind == KIND_MAIN)?;
+            process.terminal_alias(fd).ok().flatten().and_then(|fd| i32::try_from(fd).ok())
+        };
+        let record = ThreadRecord {
+            tty_fds: [terminal(1).unwrap_or(-1), terminal(2).unwrap_or(-1)],
+            tgid: pid,
+            tid,
+            kind,
+            flags: if exec_ns.is_some() { FLAG_FROM_START } else { FLAG_ATTACHED_LATE },
+            observed_ns: since_ns,
+            since_ns,
+            ..ThreadRecord::ZERO
+        };
+        let mut shared = lock(&self.shared);
+        match shared.maps.insert_thread(record) {
+            Ok(true) => {
+                // One that ended in between will never say so.
+                let alive = self.procfs.process(pid).and_then(|process| process.thread_name(tid)).is_ok();
+                if !alive {
+                    shared.maps.remove_thread(tid);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(target.pid = pid, tid, %error, "the thread cannot be observed: the table is full (see --max-threads)");
+                shared.lost(DropReason::ThreadTableFull.name());
+            }
+        }
+    }
+
+    /// Registers the workers of a process that ran before the agent: threads with a return address inside
+    /// `Worker::Run` on their stacks. Nothing is stopped for it.
+    fn find_workers(&mut self, pid: u32, start_ticks: u64, attempt: usize) {
+        let Some((plan, files)) = self.plans.get(&pid) else { return };
+        let process = self.procfs.process(pid).and_then(|process| {
+            // Another process under the same pid has workers of its own.
+            if process.stat()?.start_ticks == start_ticks { Ok(process) } else { Err(procfs::Error::Gone) }
+        });
+        let unknown = match process.and_then(|process| workers(&process, plan, files)) {
+            Ok((workers, unknown)) => {
+                for tid in workers {
+                    self.register_thread(pid, tid, KIND_WORKER, None);
+                }
+                unknown
+            }
+            Err(error) => {
+                tracing::debug!(target.pid = pid, %error, "the workers of the process cannot be told");
+                false
+            }
+        };
+        if unknown && attempt < WORKER_ATTEMPTS {
+            let retry = Retry::Workers { pid, start_ticks, attempt: attempt + 1 };
+            self.retries.push(Reverse((Instant::now() + WORKER_WAIT, retry)));
+        } else {
+            self.plans.remove(&pid);
+        }
+    }
+}
+
+impl FileIdentity {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// Threads that are inside `Worker::Run`, and whether some could not be asked.
+fn workers(
+    process: &ProcessDir,
+    plan: &Plan,
+    files: &[FileIdentity],
+) -> Result<(Vec<u32>, bool), procfs::Error> {
+    let Some(code) = &plan.worker_run else { return Ok((Vec::new(), false)) };
+    let Some(file) = files.get(code.file) else { return Ok((Vec::new(), false)) };
+    let (start, end) = (code.range.start.0, code.range.end.0);
+    let mappings = process.mappings(|mapping| {
+        mapping.executable
+            && mapping.inode == file.inode
+            && mapping.offset_bytes <= start
+            && end - mapping.offset_bytes <= mapping.range.end - mapping.range.start
+    })?;
+    let Some(mapping) = mappings.first() else { return Ok((Vec::new(), false)) };
+    let base = mapping.range.start - mapping.offset_bytes;
+    let range = base + start..base + end;
+    let mut found = Vec::new();
+    let mut unknown = false;
+    for tid in process.thread_ids()? {
+        if tid == process.pid() {
+            continue;
+        }
+        match process.thread_runs(tid, &range) {
+            Ok(Some(true)) => found.push(tid),
+            Ok(Some(false)) => {}
+            Ok(None) => unknown |= process.thread_state(tid).is_ok_and(|state| state == ThreadState::Running),
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, unknown))
+}

@@ -1,0 +1,129 @@
+//! The table of observed processes, where the two lanes meet: discovery fills it, the collector joins the kernel's
+//! records with it by process id.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use crate::model::{Availability, Identity, ProcessId, Signal, Stdio};
+
+/// One observed process.
+#[derive(Debug)]
+pub struct Target {
+    pub id: ProcessId,
+    pub identity: Arc<Identity>,
+    pub signals: Arc<BTreeMap<Signal, Availability>>,
+    pub started: SystemTime,
+    pub observed_since: SystemTime,
+    /// `CLOCK_MONOTONIC` when discovery began to look at it; an `exec` before that is no news of it.
+    pub looked_at_ns: u64,
+    /// `CLOCK_MONOTONIC` of the `exec` it began with; 0 = it ran before the agent. Threads that ended earlier belong to
+    /// a former program under the same pid.
+    pub begin_ns: u64,
+    /// The probes were in place when the process began, so nothing of it can have been missed.
+    pub from_start: bool,
+    /// A loop thread of it was seen.
+    pub measured: bool,
+    /// Streams of threads that have ended; the sums of a process never go back.
+    pub ended_streams: [Stdio; 2],
+    /// Names of threads that have been read.
+    pub thread_names: HashMap<u32, String>,
+}
+
+impl Target {
+    /// A process that has just been found.
+    pub fn new(
+        id: ProcessId,
+        identity: Identity,
+        signals: Arc<BTreeMap<Signal, Availability>>,
+        started: SystemTime,
+        observed_since: SystemTime,
+        from_start: bool,
+    ) -> Self {
+        Self {
+            id,
+            identity: Arc::new(identity),
+            signals,
+            started,
+            observed_since,
+            looked_at_ns: 0,
+            begin_ns: 0,
+            from_start,
+            measured: false,
+            ended_streams: [Stdio::default(), Stdio::default()],
+            thread_names: HashMap::new(),
+        }
+    }
+}
+
+/// Observed processes by pid, and those that have ended since the last snapshot.
+#[derive(Debug, Default)]
+pub struct Targets {
+    live: BTreeMap<u32, Target>,
+    ended: Vec<Target>,
+}
+
+impl Targets {
+    /// Adds a process; one that is there under the same pid has ended.
+    pub fn add(&mut self, target: Target) {
+        self.end(target.id.pid);
+        self.live.insert(target.id.pid, target);
+    }
+
+    /// Takes a process off the live ones; it appears once more, as ended.
+    pub fn end(&mut self, pid: u32) {
+        self.ended.extend(self.live.remove(&pid));
+    }
+
+    pub fn get(&self, pid: u32) -> Option<&Target> {
+        self.live.get(&pid)
+    }
+
+    /// The process that `pid` means, be it one that has just ended.
+    pub fn find_mut(&mut self, pid: u32) -> Option<&mut Target> {
+        match self.live.get_mut(&pid) {
+            Some(target) => Some(target),
+            None => self.ended.iter_mut().rfind(|target| target.id.pid == pid),
+        }
+    }
+
+    pub fn live_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+        self.live.values_mut()
+    }
+
+    pub fn take_ended(&mut self) -> Vec<Target> {
+        std::mem::take(&mut self.ended)
+    }
+
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(pid: u32, start_ticks: u64) -> Target {
+        let id = ProcessId { pid, start_ticks };
+        let epoch = SystemTime::UNIX_EPOCH;
+        Target::new(id, Identity::default(), Arc::default(), epoch, epoch, false)
+    }
+
+    #[test]
+    fn a_reused_pid_ends_the_former_process() {
+        let mut targets = Targets::default();
+        targets.add(target(7, 100));
+        targets.add(target(7, 200));
+        assert_eq!(targets.get(7).unwrap().id.start_ticks, 200);
+        let ended: Vec<u64> = targets.take_ended().iter().map(|t| t.id.start_ticks).collect();
+        assert_eq!(ended, [100]);
+        assert!(targets.take_ended().is_empty());
+    }
+}
