@@ -13,4 +13,5 @@ pub mod model;
 pub mod plan;
 pub mod procfs;
 pub mod readout;
+pub mod report;
 pub mod target;

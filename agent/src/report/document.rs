@@ -1,0 +1,238 @@
+//! The JSON document of one interval. Its field names are a contract, described in `docs/top-schema.json`: fields
+//! may be added, none is renamed or removed.
+//!
+//! Counts and times are those of the interval; sizes, ages and kinds are those at its end. `None` becomes `null` and
+//! means "not known": a signal that could not be probed reports `null`, never 0.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{printable, timestamp};
+use crate::model::{
+    Availability, Histogram, Interval, Pauses, Signal, Stdio,
+    interval::{ProcessInterval, ThreadInterval},
+};
+
+/// Names are bounded where they are read; this bounds what a mistake there could cost.
+const MAX_NAME_COLUMNS: usize = 256;
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// RFC 3339 in UTC with milliseconds, at the end of the interval.
+    pub time: String,
+    pub interval_s: f64,
+    /// What happened in the interval and was not recorded, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Those that ended in the interval are in it for the last time.
+    pub processes: Vec<ProcessReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProcessReport {
+    pub pid: u32,
+    pub name: String,
+    pub node_version: Option<String>,
+    pub v8_version: Option<String>,
+    pub container_id: Option<String>,
+    pub uptime_s: f64,
+    pub rss_bytes: Option<u64>,
+    /// 1 is one core.
+    pub cpu_ratio: Option<f64>,
+    pub heap: HeapReport,
+    pub signals: BTreeMap<&'static str, SignalReport>,
+    pub gc: GcReport,
+    pub stdio: StdioReport,
+    pub threads: Vec<ThreadReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct HeapReport {
+    pub used_bytes: Option<u64>,
+    pub limit_bytes: Option<u64>,
+}
+
+/// `"ok"` or `{"unavailable": "why"}`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignalReport {
+    Ok,
+    Unavailable(String),
+}
+
+#[derive(Debug, Serialize)]
+pub struct GcReport {
+    /// Pause time by wall time; pauses of several threads add up.
+    pub time_ratio: Option<f64>,
+    pub pauses: PausesByKind,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PausesByKind {
+    pub minor: PausesReport,
+    pub major: PausesReport,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PausesReport {
+    pub count: Option<u64>,
+    pub time_s: Option<f64>,
+    pub p50_s: Option<f64>,
+    pub p99_s: Option<f64>,
+    pub max_s: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StdioReport {
+    pub stdout: StreamReport,
+    pub stderr: StreamReport,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StreamReport {
+    pub kind: Option<&'static str>,
+    pub bytes: Option<u64>,
+    pub writes: Option<u64>,
+    pub blocked_s: Option<f64>,
+    pub eagain: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ThreadReport {
+    pub tid: u32,
+    pub kind: &'static str,
+    pub event_loop: EventLoopReport,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EventLoopReport {
+    pub utilization: Option<f64>,
+    pub turns: Option<u64>,
+    pub turn_p50_s: Option<f64>,
+    pub turn_p99_s: Option<f64>,
+    pub turn_max_s: Option<f64>,
+    /// Age of the turn under way; null also while the loop waits.
+    pub current_turn_s: Option<f64>,
+    pub stalls: StallsReport,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StallsReport {
+    pub count: Option<u64>,
+    pub time_s: Option<f64>,
+}
+
+/// Whether what `process` says about `signal` was measured. A signal nothing was said about counts as measured.
+pub(crate) fn is_observed(signals: &BTreeMap<Signal, Availability>, signal: Signal) -> bool {
+    !matches!(signals.get(&signal), Some(Availability::Unavailable(_)))
+}
+
+impl From<&Interval> for Report {
+    fn from(interval: &Interval) -> Self {
+        Self {
+            time: timestamp::rfc3339(interval.time),
+            interval_s: seconds(interval.duration_s),
+            lost: interval.lost.clone(),
+            processes: interval.processes.iter().map(|process| of_process(process, interval)).collect(),
+        }
+    }
+}
+
+/// What [`ProcessReport`] and the listing of `ps` say alike about signals.
+pub(super) fn of_signals(signals: &BTreeMap<Signal, Availability>) -> BTreeMap<&'static str, SignalReport> {
+    let of_signal = |availability: &Availability| match availability {
+        Availability::Ok => SignalReport::Ok,
+        Availability::Unavailable(reason) => SignalReport::Unavailable(text(reason)),
+    };
+    signals.iter().map(|(signal, availability)| (signal.name(), of_signal(availability))).collect()
+}
+
+/// A string of an observed process.
+pub(super) fn text(text: &str) -> String {
+    printable::fit(text, MAX_NAME_COLUMNS, '…')
+}
+
+fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
+    let gc_observed = is_observed(&process.signals, Signal::Gc);
+    let stdio_observed = is_observed(&process.signals, Signal::Stdio);
+    let loop_observed = is_observed(&process.signals, Signal::EventLoop);
+    ProcessReport {
+        pid: process.id.pid,
+        name: text(&process.identity.name),
+        node_version: process.identity.node_version.as_deref().map(text),
+        v8_version: process.identity.v8_version.as_deref().map(text),
+        container_id: process.identity.container_id.as_deref().map(text),
+        uptime_s: seconds(process.uptime_s),
+        rss_bytes: process.rss_bytes,
+        cpu_ratio: process.cpu_ratio.map(seconds),
+        heap: HeapReport { used_bytes: process.heap_used_bytes, limit_bytes: process.heap_limit_bytes },
+        signals: of_signals(&process.signals),
+        gc: GcReport {
+            time_ratio: gc_observed.then(|| seconds(process.gc_time_ratio(interval.duration_s))),
+            pauses: PausesByKind {
+                minor: of_pauses(&process.minor, gc_observed),
+                major: of_pauses(&process.major, gc_observed),
+            },
+        },
+        stdio: StdioReport {
+            stdout: of_stream(&process.stdout, stdio_observed),
+            stderr: of_stream(&process.stderr, stdio_observed),
+        },
+        threads: process.threads.iter().map(|thread| of_thread(thread, loop_observed)).collect(),
+    }
+}
+
+fn of_pauses(pauses: &Pauses, observed: bool) -> PausesReport {
+    let durations = &pauses.durations;
+    PausesReport {
+        count: observed.then_some(durations.count),
+        time_s: observed.then_some(durations.sum_ns as f64 / 1e9),
+        p50_s: quantile_s(durations, 0.5).filter(|_| observed),
+        p99_s: quantile_s(durations, 0.99).filter(|_| observed),
+        max_s: max_s(durations).filter(|_| observed),
+    }
+}
+
+fn of_stream(stream: &Stdio, observed: bool) -> StreamReport {
+    StreamReport {
+        kind: stream.kind.map(crate::model::StreamKind::name),
+        bytes: observed.then_some(stream.bytes),
+        writes: observed.then_some(stream.writes),
+        blocked_s: observed.then_some(stream.blocked_ns as f64 / 1e9),
+        eagain: observed.then_some(stream.eagain),
+    }
+}
+
+fn of_thread(thread: &ThreadInterval, observed: bool) -> ThreadReport {
+    ThreadReport {
+        tid: thread.tid,
+        kind: thread.kind.name(),
+        event_loop: EventLoopReport {
+            utilization: thread.utilization().map(seconds).filter(|_| observed),
+            turns: observed.then_some(thread.turns.count),
+            turn_p50_s: quantile_s(&thread.turns, 0.5).filter(|_| observed),
+            turn_p99_s: quantile_s(&thread.turns, 0.99).filter(|_| observed),
+            turn_max_s: max_s(&thread.turns).filter(|_| observed),
+            current_turn_s: thread.current_turn_ns.map(|ns| ns as f64 / 1e9).filter(|_| observed),
+            stalls: StallsReport {
+                count: observed.then_some(thread.stalls.count),
+                time_s: observed.then_some(thread.stalls.sum_ns as f64 / 1e9),
+            },
+        },
+    }
+}
+
+/// A quantile of the interval; `None` without a duration in it.
+pub(crate) fn quantile_s(durations: &Histogram, q: f64) -> Option<f64> {
+    (durations.count > 0).then(|| durations.quantile_s(q)).flatten().map(seconds)
+}
+
+/// The longest duration of the interval; `None` without one.
+pub(crate) fn max_s(durations: &Histogram) -> Option<f64> {
+    durations.interval_max_ns.filter(|_| durations.count > 0).map(|ns| ns as f64 / 1e9)
+}
+
+/// Nothing is measured finer than a nanosecond; digits behind that are noise of the division.
+fn seconds(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
+}

@@ -1,0 +1,188 @@
+//! Intervals made by hand, for tests of the faces.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nodeprobe_ebpf::histogram::{GC_BOUNDS_NS, TURN_BOUNDS_NS};
+
+use crate::model::{
+    Availability, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Process, ProcessId,
+    Signal, Stall, Stdio, StreamKind, ThreadKind,
+    interval::{ProcessInterval, ThreadInterval},
+};
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// 2026-11-23T20:31:04.250Z and `after_s` seconds.
+pub(crate) fn time(after_s: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_465_864_250 + after_s * 1000)
+}
+
+pub(crate) fn histogram(durations_ns: impl IntoIterator<Item = u64>, bounds_ns: &[u64]) -> Histogram {
+    let mut record = nodeprobe_ebpf::Histogram::ZERO;
+    for duration_ns in durations_ns {
+        record.record(duration_ns, bounds_ns, 1);
+    }
+    Histogram::from_record(&record, 1)
+}
+
+pub(crate) fn turns(durations_ns: impl IntoIterator<Item = u64>) -> Histogram {
+    histogram(durations_ns, &TURN_BOUNDS_NS)
+}
+
+pub(crate) fn pauses(durations_ns: impl IntoIterator<Item = u64>, before_mib: u64, after_mib: u64) -> Pauses {
+    let last = HeapChange { before_bytes: Some(before_mib * MIB), after_bytes: Some(after_mib * MIB) };
+    Pauses { durations: histogram(durations_ns, &GC_BOUNDS_NS), last }
+}
+
+/// An idle loop thread.
+pub(crate) fn thread(tid: u32, kind: ThreadKind) -> ThreadInterval {
+    ThreadInterval {
+        tid,
+        kind,
+        name: String::new(),
+        exited: false,
+        busy_ns: 2 * MS,
+        idle_ns: 998 * MS,
+        turns: turns([MS / 2; 4]),
+        stalls: Histogram::default(),
+        current_turn_ns: None,
+        minor: Pauses::default(),
+        major: Pauses::default(),
+    }
+}
+
+/// An idle process with all signals.
+pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
+    ProcessInterval {
+        id: ProcessId { pid, start_ticks: u64::from(pid) * 10 },
+        identity: Arc::new(Identity {
+            name: name.to_owned(),
+            service_name: name.to_owned(),
+            node_version: Some("22.23.3".to_owned()),
+            v8_version: Some("12.4.254.21-node.33".to_owned()),
+            executable_path: "/usr/local/bin/node".to_owned(),
+            ..Identity::default()
+        }),
+        signals: Arc::new(Signal::ALL.into_iter().map(|signal| (signal, Availability::Ok)).collect()),
+        uptime_s: 11_520.0,
+        rss_bytes: Some(61 * MIB),
+        cpu_ratio: Some(0.004),
+        heap_used_bytes: Some(9 * MIB),
+        heap_limit_bytes: Some(2096 * MIB),
+        minor: Pauses::default(),
+        major: Pauses::default(),
+        stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
+        stderr: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
+        threads: vec![thread(pid, ThreadKind::Main)],
+        exited: false,
+    }
+}
+
+pub(crate) fn with_unavailable(
+    mut process: ProcessInterval,
+    signal: Signal,
+    reason: &str,
+) -> ProcessInterval {
+    let mut signals = BTreeMap::clone(&process.signals);
+    signals.insert(signal, Availability::Unavailable(reason.into()));
+    process.signals = Arc::new(signals);
+    process
+}
+
+/// A service whose loop is blocked by hashing, that collects a lot and writes its log to a slow terminal, with one
+/// busy worker.
+pub(crate) fn sick(pid: u32) -> ProcessInterval {
+    let mut process = process(pid, "checkout-api");
+    let mut identity = Identity::clone(&process.identity);
+    identity.node_version = Some("20.20.2".to_owned());
+    identity.v8_version = Some("11.3.244.8-node.38".to_owned());
+    identity.container_id =
+        Some("4f1c0d3aa6b94b0f8d6c2e51c7a99f6e2d6b3a4c5d6e7f8091a2b3c4d5e6f708".to_owned());
+    process.identity = Arc::new(identity);
+    process.rss_bytes = Some(412 * MIB);
+    process.cpu_ratio = Some(1.31);
+    process.heap_used_bytes = Some(287 * MIB);
+    process.stdout = Stdio {
+        kind: Some(StreamKind::Tty),
+        bytes: 183_000,
+        writes: 412,
+        eagain: 0,
+        blocked_ns: 214 * MS,
+        durations: histogram([60 * MS, MS, 2 * MS], &nodeprobe_ebpf::histogram::STDIO_BOUNDS_NS),
+    };
+    process.stderr =
+        Stdio { kind: Some(StreamKind::Pipe), bytes: 2_048, writes: 9, eagain: 3, ..Stdio::default() };
+    process.minor = pauses([3 * MS, 4 * MS, 2 * MS], 290, 281);
+    process.major = pauses([48 * MS], 301, 262);
+    let main = &mut process.threads[0];
+    main.busy_ns = 913 * MS;
+    main.idle_ns = 87 * MS;
+    // 96 quick turns and 4 slow ones: p50 2 ms, p99 130 ms, maximum 182 ms.
+    main.turns = turns(std::iter::repeat_n(2 * MS, 96).chain([70 * MS, 110 * MS, 130 * MS, 182 * MS]));
+    main.stalls = turns([70 * MS, 110 * MS, 130 * MS, 182 * MS]);
+    main.current_turn_ns = Some(12 * MS);
+    let mut worker = thread(pid + 7, ThreadKind::Worker);
+    worker.busy_ns = 402 * MS;
+    worker.idle_ns = 598 * MS;
+    worker.turns = turns(std::iter::repeat_n(8 * MS, 50));
+    process.threads.push(worker);
+    process
+}
+
+pub(crate) fn stall(process: &ProcessInterval, began_after_s: u64, duration_ns: u64) -> Stall {
+    Stall {
+        process: process.id,
+        tid: process.id.pid,
+        thread: ThreadKind::Main,
+        began: time(began_after_s),
+        duration_ns,
+        startup: false,
+        lower_bound: false,
+    }
+}
+
+pub(crate) fn long_pause(process: &ProcessInterval, began_after_s: u64) -> LongPause {
+    LongPause {
+        process: process.id,
+        tid: process.id.pid,
+        kind: GcKind::Major,
+        began: time(began_after_s),
+        duration_ns: 48 * MS,
+        heap: HeapChange { before_bytes: Some(301 * MIB), after_bytes: Some(262 * MIB) },
+    }
+}
+
+/// One second that ended `after_s` after the first.
+pub(crate) fn interval(after_s: u64, processes: Vec<ProcessInterval>) -> Interval {
+    Interval {
+        time: time(after_s),
+        duration_s: 1.0,
+        lost: BTreeMap::from([("ring_full", 0), ("thread_map_full", 0)]),
+        processes,
+        stalls: Vec::new(),
+        pauses: Vec::new(),
+    }
+}
+
+/// The same process as `ps` sees it.
+pub(crate) fn listed(process: &ProcessInterval) -> Process {
+    Process {
+        id: process.id,
+        identity: Arc::clone(&process.identity),
+        signals: Arc::clone(&process.signals),
+        started: time(0),
+        observed_since: time(0),
+        rss_bytes: process.rss_bytes,
+        cpu: None,
+        heap_limit_bytes: process.heap_limit_bytes,
+        stdout: process.stdout.clone(),
+        stderr: process.stderr.clone(),
+        threads: Vec::new(),
+        exited: false,
+    }
+}
