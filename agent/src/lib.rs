@@ -15,3 +15,4 @@ pub mod procfs;
 pub mod readout;
 pub mod report;
 pub mod target;
+pub mod tui;

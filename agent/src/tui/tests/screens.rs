@@ -1,0 +1,207 @@
+use insta::assert_snapshot;
+use ratatui::style::{Color, Modifier};
+
+use super::*;
+use crate::{model::Signal, tui::sort::Column};
+
+fn fleet() -> Vec<ProcessInterval> {
+    let mut blocked = sample::process(512, "pdf-render");
+    blocked.threads[0].busy_ns = 1_000 * sample::MS;
+    blocked.threads[0].idle_ns = 0;
+    blocked.threads[0].turns = crate::model::Histogram::default();
+    blocked.threads[0].current_turn_ns = Some(5_000 * sample::MS);
+    blocked.cpu_ratio = Some(0.998);
+    blocked.rss_bytes = Some(203 * sample::MIB);
+    blocked.heap_used_bytes = Some(88 * sample::MIB);
+    blocked.uptime_s = 2_460.0;
+    let mut mailer = sample::process(344, "@acme/mailer");
+    mailer.threads[0].turns = sample::turns([sample::MS / 2, sample::MS, 3 * sample::MS]);
+    mailer.minor = sample::pauses([sample::MS / 2], 14, 11);
+    mailer.uptime_s = 370_800.0;
+    let without_gc = sample::with_unavailable(
+        sample::process(388, "legacy-batch"),
+        Signal::Gc,
+        "the GC entry points are in no symbol table of /usr/bin/node",
+    );
+    vec![sample::sick(301), mailer, without_gc, blocked]
+}
+
+/// The picture in the README.
+#[test]
+fn a_table_shows_sick_and_healthy_processes_and_a_worker() {
+    assert_snapshot!(screen(&mut running(90, &fleet()), 150, 10));
+}
+
+#[test]
+fn the_page_of_a_process_shows_its_loop_gc_streams_and_stalls() {
+    let mut app = running(90, &fleet());
+    press(&mut app, "N");
+    press_code(&mut app, KeyCode::Enter);
+    assert_snapshot!(screen(&mut app, 140, 36));
+}
+
+#[test]
+fn the_page_of_a_worker_shows_its_own_loop() {
+    let mut app = running(90, &fleet());
+    press(&mut app, "N");
+    press_code(&mut app, KeyCode::Enter);
+    press_code(&mut app, KeyCode::Tab);
+    let shown = screen(&mut app, 80, 24);
+    assert!(shown.contains("worker thread 308 (one of 2)  util % 40.2"), "{shown}");
+    press_code(&mut app, KeyCode::Tab);
+    assert!(screen(&mut app, 80, 24).contains("main thread 301"));
+}
+
+#[test]
+fn a_missing_signal_is_named_with_its_reason_and_shows_no_zero() {
+    let mut app = running(3, &fleet());
+    press(&mut app, "Njjj");
+    press_code(&mut app, KeyCode::Enter);
+    assert_snapshot!(screen(&mut app, 80, 40));
+}
+
+#[test]
+fn without_a_process_the_screen_says_how_to_try() {
+    assert_snapshot!(screen(&mut app([sample::interval(0, Vec::new())]), 100, 12));
+    let before_the_first = screen(&mut app([]), 60, 8);
+    assert!(before_the_first.contains("Looking for Node.js processes"), "{before_the_first}");
+}
+
+#[test]
+fn help_names_every_key_and_column() {
+    let mut app = running(1, &fleet());
+    press(&mut app, "?");
+    let shown = screen(&mut app, 90, 52);
+    // Popup lines end with a blank before the border, unless a text is cut off.
+    let cut = |line: &&str| line.contains("│ ") && !line.contains(" │");
+    assert_eq!(shown.lines().find(cut), None);
+    assert_snapshot!(shown);
+}
+
+#[test]
+fn the_sort_menu_lists_the_columns() {
+    let mut app = running(1, &fleet());
+    press(&mut app, "sjj");
+    assert_snapshot!(screen(&mut app, 80, 24));
+}
+
+#[test]
+fn a_narrow_screen_keeps_what_says_most() {
+    assert_snapshot!(screen(&mut running(90, &fleet()), 60, 10));
+}
+
+#[test]
+fn ascii_mode_draws_ascii_only() {
+    let mut processes = fleet();
+    processes.push(sample::process(600, "über-日本"));
+    let mut app = running(90, &processes);
+    let palette = Palette::new(false, true);
+    let table = text(&drawn(&mut app, 150, 12, &palette));
+    press(&mut app, "N");
+    press_code(&mut app, KeyCode::Enter);
+    let detail = text(&drawn(&mut app, 140, 36, &palette));
+    press(&mut app, "?");
+    let help = text(&drawn(&mut app, 90, 40, &palette));
+    for shown in [&table, &detail, &help] {
+        assert!(shown.is_ascii(), "{shown}");
+    }
+    assert_snapshot!(format!("{table}\n{detail}"));
+}
+
+#[test]
+fn a_turn_in_progress_stands_out_and_a_short_one_is_not_shown() {
+    let mut app = running(1, &fleet());
+    let terminal = drawn(&mut app, 150, 10, &Palette::new(true, false));
+    let shown = text(&terminal);
+    let line = |name: &str| shown.lines().position(|line| line.contains(name)).unwrap();
+    let (blocked, healthy) = (line("pdf-render"), line("checkout-api"));
+    let shown_line = shown.lines().nth(blocked).unwrap();
+    assert!(shown_line.contains("5.0s"), "{shown_line}");
+    // Its turn of 12 ms is none of note.
+    assert!(!shown.lines().nth(healthy).unwrap().contains("12ms"));
+    let (_, end, _) = *app.hits.columns.iter().find(|(_, _, column)| *column == Column::Current).unwrap();
+    // The last cell before the gap.
+    let cell = &terminal.backend().buffer()[(end - 2, blocked as u16)];
+    assert_eq!((cell.symbol(), cell.fg), ("s", Color::Red));
+}
+
+#[test]
+fn without_colour_what_matters_is_still_marked() {
+    let mut app = running(1, &fleet());
+    let terminal = drawn(&mut app, 150, 10, &Palette::new(false, false));
+    let buffer = terminal.backend().buffer();
+    assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    assert!(buffer.content.iter().any(|cell| cell.modifier.contains(Modifier::UNDERLINED | Modifier::BOLD)));
+}
+
+#[test]
+fn lost_events_are_counted_in_the_header_from_the_first_on() {
+    let mut interval = sample::interval(0, fleet());
+    let mut app = app([interval.clone()]);
+    assert!(screen(&mut app, 150, 8).contains("lost 0"));
+    interval.lost.insert("ring_full", 12);
+    app.update(Arc::new(interval));
+    app.update(Arc::new(sample::interval(2, fleet())));
+    let terminal = drawn(&mut app, 150, 8, &Palette::new(true, false));
+    let header = text(&terminal).lines().next().unwrap().to_owned();
+    let begin = header.find("LOST EVENTS 12 (ring_full 12)").expect(&header) as u16;
+    assert_eq!(terminal.backend().buffer()[(begin, 0)].fg, Color::Red);
+}
+
+#[test]
+fn an_invalid_filter_says_how_it_is_taken() {
+    let mut app = running(1, &fleet());
+    press(&mut app, "/mail(");
+    let shown = screen(&mut app, 100, 8);
+    assert!(shown.contains("filter: mail(_  (not a regular expression: looked for as it stands)"), "{shown}");
+    assert!(shown.contains("No process matches the filter"), "{shown}");
+}
+
+#[test]
+fn hostile_names_stay_in_their_cell() {
+    let mut calm = fleet();
+    calm[0] = sample::process(301, "x");
+    let mut hostile = fleet();
+    hostile[0] = sample::process(301, &hostile_name());
+    let palette = Palette::new(true, false);
+    let open = |app: &mut App| {
+        press(app, "N");
+        press_code(app, KeyCode::Enter);
+    };
+    for (width, height) in [(150, 10), (60, 10), (20, 5)] {
+        for detail in [false, true] {
+            let (mut one, mut other) = (running(2, &calm), running(2, &hostile));
+            if detail {
+                open(&mut one);
+                open(&mut other);
+            }
+            let (one, other) =
+                (drawn(&mut one, width, height, &palette), drawn(&mut other, width, height, &palette));
+            let shown = text(&other);
+            assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{2066}', '\u{9b}', '\r']), "{shown}");
+            // No other line is touched.
+            let differing = text(&one).lines().zip(shown.lines()).filter(|(one, other)| one != other).count();
+            assert!(differing <= 1, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn no_size_of_the_screen_panics() {
+    let palette = Palette::new(true, false);
+    let sizes =
+        [(0, 0), (1, 1), (2, 1), (1, 2), (3, 3), (7, 4), (20, 2), (200, 1), (1, 100), (104, 9), (400, 120)];
+    for (width, height) in sizes {
+        for keys in ["", "?", "s", "/x", "t"] {
+            let mut table = running(3, &fleet());
+            press(&mut table, keys);
+            drawn(&mut table, width, height, &palette);
+            let mut detail = running(3, &fleet());
+            press_code(&mut detail, KeyCode::Enter);
+            press(&mut detail, keys);
+            press(&mut detail, "jjjjjjjj");
+            drawn(&mut detail, width, height, &palette);
+            drawn(&mut app([sample::interval(0, Vec::new())]), width, height, &palette);
+        }
+    }
+}

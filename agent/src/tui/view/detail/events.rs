@@ -1,0 +1,128 @@
+//! The right half: what is missing, streams, and the last stalls and long pauses.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::{Context, Section, graphs::heap_change, in_ms};
+use crate::{
+    model::{Availability, GcKind, Signal, Stall, Stdio},
+    report::{
+        document::{is_observed, max_s},
+        quantity::{UNKNOWN, bytes, or_unknown, percent},
+        timestamp::time_of_day,
+    },
+    tui::{row::Level, view::put},
+};
+
+const MAX_STALLS: usize = 12;
+const MAX_PAUSES: usize = 8;
+
+type Styled = (String, Style);
+
+fn list(name: &str, about: String, about_style: Style, lines: Vec<Styled>) -> Section<'_> {
+    let title = Line::from(vec![Span::raw(format!(" {name}  ")), Span::styled(about, about_style)]);
+    let height = lines.len() as u16;
+    let draw = move |frame: &mut Frame<'_>, area: Rect| {
+        for (y, (text, style)) in (area.top()..area.bottom()).zip(&lines) {
+            put(frame, area, area.x + 1, y, text, *style);
+        }
+    };
+    Section { title, height, draw: Box::new(draw) }
+}
+
+/// Signals that are not observed, with their reasons; `None` when all are.
+pub(super) fn unavailable<'a>(context: &Context<'a>) -> Option<Section<'a>> {
+    let palette = context.palette;
+    let line = |(signal, availability): (&Signal, &Availability)| match availability {
+        Availability::Ok => None,
+        Availability::Unavailable(reason) => {
+            Some((palette.text(&format!("{}: {reason}", signal.name()), 240), palette.warning))
+        }
+    };
+    let lines: Vec<Styled> = context.process.signals.iter().filter_map(line).collect();
+    (!lines.is_empty()).then(|| list("Not observed", String::new(), Style::new(), lines))
+}
+
+pub(super) fn streams<'a>(context: &Context<'a>) -> Section<'a> {
+    let (palette, process) = (context.palette, context.process);
+    let duration_s = context.history.interval().duration_s;
+    let observed = is_observed(&process.signals, Signal::Stdio);
+    let header = format!(
+        "{:<7}{:<8}{:>9}{:>10}{:>9}{:>12}{:>10}",
+        "", "KIND", "BYTES/s", "WRITES/s", "BLK%", "LONGEST ms", "EAGAIN/s"
+    );
+    let mut lines = vec![(header, palette.dim)];
+    for (name, stream) in [("stdout", &process.stdout), ("stderr", &process.stderr)] {
+        lines.push(stream_line(name, stream, observed, duration_s, |level| palette.level(level)));
+    }
+    list("Streams", String::new(), Style::new(), lines)
+}
+
+fn stream_line(
+    name: &str,
+    stream: &Stdio,
+    observed: bool,
+    duration_s: f64,
+    style: impl Fn(Level) -> Style,
+) -> Styled {
+    let kind = stream.kind.map_or(UNKNOWN, crate::model::StreamKind::name);
+    let per_second = |count: u64| (observed && duration_s > 0.0).then(|| count as f64 / duration_s);
+    let blocked = per_second(stream.blocked_ns).map(|ns_per_s| ns_per_s / 1e9);
+    let longest = max_s(&stream.durations).filter(|_| observed);
+    let rate = |count| or_unknown(per_second(count), |rate| format!("{rate:.0}"));
+    let text = format!(
+        "{name:<7}{kind:<8}{:>9}{:>10}{:>9}{:>12}{:>10}",
+        or_unknown(per_second(stream.bytes), |rate| bytes(rate as u64)),
+        rate(stream.writes),
+        or_unknown(blocked, percent),
+        or_unknown(longest, crate::report::quantity::milliseconds),
+        rate(stream.eagain),
+    );
+    (text, style(Level::of(blocked, 0.01, 0.05)))
+}
+
+/// The last stalls of all threads of the process, newest first.
+pub(super) fn stalls<'a>(context: &Context<'a>) -> Section<'a> {
+    let (palette, stalls) = (context.palette, &context.history.stalls);
+    let line = |stall: &Stall| {
+        let duration_s = stall.duration_ns as f64 / 1e9;
+        let thread = format!("{} {}", stall.thread.name(), stall.tid);
+        let at_least = if stall.lower_bound { "at least " } else { "" };
+        let startup = if stall.startup { "  start-up" } else { "" };
+        let began = time_of_day(stall.began);
+        let text = format!("{began}  {thread:<14}  {at_least}{}{startup}", in_ms(duration_s));
+        (text, palette.level(Level::of(Some(duration_s), 0.5, 1.0)))
+    };
+    let lines: Vec<Styled> = stalls.iter().rev().take(MAX_STALLS).map(line).collect();
+    let about = if lines.is_empty() { "none seen" } else { "newest first" };
+    list("Last stalls", about.to_owned(), palette.dim, lines)
+}
+
+/// The last GC pauses worth an event, newest first.
+pub(super) fn pauses<'a>(context: &Context<'a>) -> Section<'a> {
+    let palette = context.palette;
+    let lines: Vec<Styled> = context
+        .history
+        .pauses
+        .iter()
+        .rev()
+        .take(MAX_PAUSES)
+        .map(|pause| {
+            let heap = heap_change(pause.heap, palette.symbols.arrow);
+            let duration_s = pause.duration_ns as f64 / 1e9;
+            let (began, kind, tid) = (time_of_day(pause.began), pause.kind.name(), pause.tid);
+            let heap = heap.map(|heap| format!("  heap {heap}")).unwrap_or_default();
+            let style = match pause.kind {
+                GcKind::Major => palette.level(Level::of(Some(duration_s), 0.05, 0.1)),
+                GcKind::Minor => Style::new(),
+            };
+            (format!("{began}  {kind} {tid:<8}  {:>9}{heap}", in_ms(duration_s)), style)
+        })
+        .collect();
+    let about = if lines.is_empty() { "none over 10 ms seen" } else { "over 10 ms, newest first" };
+    list("Last GC pauses", about.to_owned(), palette.dim, lines)
+}
