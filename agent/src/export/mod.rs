@@ -1,0 +1,3 @@
+//! What leaves the host.
+
+pub mod otlp;

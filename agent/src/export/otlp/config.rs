@@ -1,0 +1,329 @@
+//! Settings of the OTLP export: which, in what order of precedence, with what defaults. Names and meaning are those of
+//! the `OpenTelemetry` specification ("Environment Variable Specification" and "OTLP Exporter Configuration"),
+//! so that an agent is set up like any instrumented service beside it.
+//!
+//! Architecture invariant: nothing here reads a file or the process environment except [`from_environment`].
+
+mod endpoint;
+mod values;
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, ops::Deref, path::PathBuf, time::Duration};
+
+use reqwest::Url;
+use values::{Flag, Reader};
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Grpc,
+    HttpProtobuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+}
+
+/// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temporality {
+    Cumulative,
+    Delta,
+    /// Histograms delta, counters cumulative: ours are read from a map, which is what the specification calls
+    /// asynchronous.
+    LowMemory,
+}
+
+/// `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistogramAggregation {
+    ExplicitBucket,
+    Base2ExponentialBucket,
+}
+
+/// A file named by a setting; the name of the setting is kept for error messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSetting {
+    pub path: PathBuf,
+    pub from: &'static str,
+}
+
+/// Headers of every request. Values are secrets: `Debug` shows the keys only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+/// Where requests go. It may hold credentials: `Debug` shows it without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(pub Url);
+
+impl Deref for Address {
+    type Target = Url;
+
+    fn deref(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port().map(|port| format!(":{port}")).unwrap_or_default();
+        write!(f, "{}://{}{port}{}", self.scheme(), self.host_str().unwrap_or_default(), self.path())
+    }
+}
+
+/// Everything the exporter needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Send by OTLP. With neither this nor `console` nothing is exported.
+    pub otlp: bool,
+    /// Print every data point on stdout.
+    pub console: bool,
+    pub protocol: Protocol,
+    /// The whole address, path included.
+    pub endpoint: Address,
+    pub headers: Headers,
+    /// For one request with its retries.
+    pub timeout: Duration,
+    pub compression: Compression,
+    pub certificate: Option<FileSetting>,
+    pub client_key: Option<FileSetting>,
+    pub client_certificate: Option<FileSetting>,
+    pub temporality: Temporality,
+    pub histograms: HistogramAggregation,
+    pub interval: Duration,
+    /// For one export with all its requests; never longer than the interval.
+    pub export_timeout: Duration,
+    /// `service.name` of the agent's own metrics.
+    pub agent_service_name: String,
+    /// The agent's `OTEL_RESOURCE_ATTRIBUTES`.
+    pub agent_attributes: BTreeMap<String, String>,
+    /// Name of the host; its own `OTEL_RESOURCE_ATTRIBUTES` may say it better.
+    pub host_name: Option<String>,
+}
+
+impl Config {
+    /// The endpoint as it may be shown: without credentials and query.
+    pub fn endpoint_shown(&self) -> String {
+        let shown = format!("{:?}", self.endpoint);
+        match self.protocol {
+            // The path of a gRPC request is that of the service.
+            Protocol::Grpc => shown.trim_end_matches('/').to_owned(),
+            Protocol::HttpProtobuf => shown,
+        }
+    }
+}
+
+/// Values from the command line; each goes before the environment. `None`: the flag was not given.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Over HTTP `/v1/metrics` is appended, as to `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    pub protocol: Option<String>,
+    pub headers: Option<String>,
+    pub timeout_ms: Option<String>,
+    pub compression: Option<String>,
+    pub insecure: Option<String>,
+    pub certificate: Option<String>,
+    pub client_key: Option<String>,
+    pub client_certificate: Option<String>,
+    pub temporality: Option<String>,
+    pub histogram_aggregation: Option<String>,
+    pub interval_ms: Option<String>,
+    pub exporter: Option<String>,
+}
+
+/// A setting that cannot be made good by a default.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("{from}: `{value}` is no endpoint: {reason}; write for example http://localhost:4318")]
+    Endpoint { from: &'static str, value: String, reason: String },
+    #[error(
+        "{from}: there is no exporter `{value}` in nodeprobe; use `otlp`, `console` or `none`{}",
+        if value == "prometheus" { " (a page for Prometheus to scrape is not switched on here)" } else { "" }
+    )]
+    Exporter { from: &'static str, value: String },
+    #[error("{present} is set but {missing} is not; mutual TLS needs both")]
+    HalfIdentity { present: &'static str, missing: &'static str },
+}
+
+/// A configuration and what the user should know about it, one sentence each.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub config: Config,
+    pub warnings: Vec<String>,
+}
+
+/// Resolves against the environment and host name of this process.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn from_environment(overrides: &Overrides) -> Result<Resolved, ConfigError> {
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty());
+    resolve(&|name| std::env::var_os(name), overrides, host_name)
+}
+
+/// Resolves the settings. `lookup` gives the value of an environment variable.
+///
+/// # Errors
+/// [`ConfigError`] for an endpoint, exporter or client certificate that leaves no sensible way to go on;
+/// everything else becomes a warning and a default.
+pub fn resolve(
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+    overrides: &Overrides,
+    host_name: Option<String>,
+) -> Result<Resolved, ConfigError> {
+    let mut reader = Reader::new(lookup);
+    let (otlp, console) = exporters(&mut reader, overrides)?;
+    let protocol = reader.value(
+        Flag("--otlp-protocol", overrides.protocol.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+        values::protocol,
+        None,
+        "http/protobuf",
+    );
+    let insecure = reader.value(
+        Flag("--otlp-insecure", overrides.insecure.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"],
+        values::boolean,
+        false,
+        "false",
+    );
+    let endpoint = endpoint::resolve(&mut reader, overrides.endpoint.as_deref(), protocol, insecure)?;
+    let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
+    let headers = reader.headers(
+        Flag("--otlp-headers", overrides.headers.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+    );
+    let timeout = reader.value(
+        Flag("--otlp-timeout-ms", overrides.timeout_ms.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
+        values::milliseconds,
+        Duration::from_secs(10),
+        "10000",
+    );
+    let compression = reader.value(
+        Flag("--otlp-compression", overrides.compression.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+        values::compression,
+        Compression::None,
+        "none",
+    );
+    let [certificate, client_key, client_certificate] = files(&mut reader, overrides)?;
+    let temporality = reader.value(
+        Flag("--otlp-temporality", overrides.temporality.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
+        values::temporality,
+        Temporality::Cumulative,
+        "cumulative",
+    );
+    let histograms = reader.value(
+        Flag("--otlp-histogram-aggregation", overrides.histogram_aggregation.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
+        values::histogram_aggregation,
+        HistogramAggregation::ExplicitBucket,
+        "explicit_bucket_histogram",
+    );
+    // Not the specification's minute: dashboards and alerts expect the resolution of a Prometheus scrape.
+    let interval = reader.value(
+        Flag("--otlp-interval-ms", overrides.interval_ms.as_deref()),
+        &["OTEL_METRIC_EXPORT_INTERVAL"],
+        values::milliseconds,
+        Duration::from_secs(15),
+        "15000",
+    );
+    let export_timeout = reader.value(
+        Flag("", None),
+        &["OTEL_METRIC_EXPORT_TIMEOUT"],
+        values::milliseconds,
+        Duration::from_secs(30),
+        "30000",
+    );
+    let mut agent_attributes = reader.attributes("OTEL_RESOURCE_ATTRIBUTES");
+    let from_attributes = agent_attributes.remove("service.name");
+    let agent_service_name = reader
+        .text("OTEL_SERVICE_NAME")
+        .or(from_attributes)
+        .unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned());
+    let config = Config {
+        otlp,
+        console,
+        protocol,
+        endpoint: Address(endpoint),
+        headers,
+        timeout,
+        compression,
+        certificate,
+        client_key,
+        client_certificate,
+        temporality,
+        histograms,
+        interval,
+        export_timeout: export_timeout.min(interval),
+        agent_service_name,
+        agent_attributes,
+        host_name,
+    };
+    Ok(Resolved { config, warnings: reader.warnings })
+}
+
+/// `OTEL_SDK_DISABLED` and `OTEL_METRICS_EXPORTER`: by OTLP, on the console.
+fn exporters(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<(bool, bool), ConfigError> {
+    let disabled = reader.value(Flag("", None), &["OTEL_SDK_DISABLED"], values::boolean, false, "false");
+    let given =
+        reader.first(Flag("--otlp-exporter", overrides.exporter.as_deref()), &["OTEL_METRICS_EXPORTER"]);
+    let (mut otlp, mut console) = (given.is_none(), false);
+    if let Some((from, list)) = given {
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                "otlp" => otlp = true,
+                "console" => console = true,
+                "none" => {}
+                other => return Err(ConfigError::Exporter { from, value: values::shown(other) }),
+            }
+        }
+    }
+    Ok(if disabled { (false, false) } else { (otlp, console) })
+}
+
+/// Authorities to trust, client key, client certificate.
+fn files(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<[Option<FileSetting>; 3], ConfigError> {
+    let certificate = reader.file(
+        Flag("--otlp-certificate", overrides.certificate.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+    );
+    let client_key = reader.file(
+        Flag("--otlp-client-key", overrides.client_key.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
+    );
+    let client_certificate = reader.file(
+        Flag("--otlp-client-certificate", overrides.client_certificate.as_deref()),
+        &["OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"],
+    );
+    check_identity(client_key.as_ref(), client_certificate.as_ref())?;
+    Ok([certificate, client_key, client_certificate])
+}
+
+fn check_identity(key: Option<&FileSetting>, certificate: Option<&FileSetting>) -> Result<(), ConfigError> {
+    const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+    const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+    match (key, certificate) {
+        (Some(key), None) => Err(ConfigError::HalfIdentity { present: key.from, missing: CERTIFICATE }),
+        (None, Some(certificate)) => {
+            Err(ConfigError::HalfIdentity { present: certificate.from, missing: KEY })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The state of the processes as OTLP requests: one `ResourceMetrics` per process.
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::InstrumentationScope,
+    metrics::v1::{Metric as OtlpMetric, ResourceMetrics, ScopeMetrics},
+};
+use prost::Message as _;
+
+use super::{
+    config::{HistogramAggregation, Temporality},
+    points::{Span, histograms, numbers, ratio, seconds, since, whole},
+    resource::{HostAttributes, resource},
+    state::{ProcessState, State, StdioKey},
+};
+use crate::model::{
+    ProcessId, Signal, ThreadKind,
+    catalog::{
+        self, CPU_MODE, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_USED,
+        ITERATION_AGE, ITERATION_DURATION, LOOP_STATE, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
+        PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO,
+        STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE,
+    },
+};
+
+/// gRPC servers refuse larger messages unless set otherwise (`grpc.MaxRecvMsgSize`, 4 MiB).
+pub(super) const LARGEST_REQUEST: usize = 4 << 20;
+
+/// A request and the processes in it.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) request: ExportMetricsServiceRequest,
+    pub(super) processes: Vec<ProcessId>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { request: ExportMetricsServiceRequest::default(), processes: Vec::new() }
+    }
+}
+
+/// How the user wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Encoder {
+    pub(super) temporality: Temporality,
+    pub(super) histograms: HistogramAggregation,
+    pub(super) host: HostAttributes,
+}
+
+impl Encoder {
+    /// Everything in `state`, in requests of at most `limit` bytes, a process never divided.
+    pub(super) fn batches(&self, state: &State, limit: usize) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        let mut batch = Batch::new();
+        let mut size = 0;
+        for process in state.processes() {
+            let resource_metrics = self.process(process);
+            let encoded = resource_metrics.encoded_len();
+            // Tag and length before the message.
+            let framed = encoded + 1 + prost::length_delimiter_len(encoded);
+            if size + framed > limit && !batch.processes.is_empty() {
+                batches.push(std::mem::replace(&mut batch, Batch::new()));
+                size = 0;
+            }
+            size += framed;
+            batch.processes.push(process.id);
+            batch.request.resource_metrics.push(resource_metrics);
+        }
+        if !batch.processes.is_empty() {
+            batches.push(batch);
+        }
+        batches
+    }
+
+    fn process(&self, process: &ProcessState) -> ResourceMetrics {
+        let mut metrics = Vec::new();
+        self.event_loop(process, &mut metrics);
+        self.gc(process, &mut metrics);
+        self.stdio(process, &mut metrics);
+        self.whole_process(process, &mut metrics);
+        let scope = InstrumentationScope {
+            name: catalog::SCOPE.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        ResourceMetrics {
+            resource: Some(resource(process, &self.host)),
+            scope_metrics: vec![ScopeMetrics {
+                scope: Some(scope),
+                metrics,
+                schema_url: catalog::SCHEMA_URL.to_owned(),
+            }],
+            schema_url: catalog::SCHEMA_URL.to_owned(),
+        }
+    }
+
+    fn counters(&self, process: &ProcessState) -> Span {
+        let delta = self.temporality == Temporality::Delta;
+        Span { start: process.counters_since, end: process.time, delta }
+    }
+
+    /// The temporality preference leaves up-down counters cumulative.
+    fn sizes(process: &ProcessState) -> Span {
+        Span { start: process.observed_since, end: process.time, delta: false }
+    }
+
+    fn durations(&self, process: &ProcessState) -> Span {
+        let delta = self.temporality != Temporality::Cumulative;
+        Span { start: process.durations_since, end: process.time, delta }
+    }
+
+    fn event_loop(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        if !process.has(Signal::EventLoop) {
+            return;
+        }
+        let (counters, durations) = (self.counters(process), self.durations(process));
+        let count = &process.counters;
+        let kinds: Vec<_> = process.thread_kinds().collect();
+        let of = |kind: ThreadKind| vec![(THREAD_TYPE, kind.name())];
+        let [active, idle] = [LOOP_STATE.values[0], LOOP_STATE.values[1]];
+        let time = kinds.iter().flat_map(|(slot, kind)| {
+            [(active, count.busy_ns[*slot]), (idle, count.idle_ns[*slot])]
+                .map(|(state, ns)| (vec![(LOOP_STATE, state), (THREAD_TYPE, kind.name())], seconds(ns)))
+        });
+        let utilization =
+            kinds.iter().filter_map(|(_, kind)| Some((of(*kind), ratio(process.utilization(*kind)?))));
+        let age = kinds
+            .iter()
+            .filter_map(|(slot, kind)| Some((of(*kind), seconds(process.current_turn_ns[*slot]?))));
+        let turns = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.turns[*slot]));
+        let stalls = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.stalls[*slot]));
+        let stalled = kinds.iter().map(|(slot, kind)| (of(*kind), seconds(count.stall_ns[*slot])));
+        let found = [
+            numbers(&EVENTLOOP_TIME, counters, time),
+            numbers(&EVENTLOOP_UTILIZATION, counters, utilization),
+            histograms(&ITERATION_DURATION, self.histograms, durations, turns),
+            numbers(&ITERATION_AGE, counters, age),
+            histograms(&STALL_DURATION, self.histograms, durations, stalls),
+            numbers(&STALL_TIME, counters, stalled),
+        ];
+        metrics.extend(found.into_iter().flatten());
+    }
+
+    fn gc(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        if process.has(Signal::Gc) {
+            let points = GC_TYPE.values.iter().zip(&process.durations.gc);
+            let points = points.map(|(kind, pauses)| (vec![(GC_TYPE, *kind)], pauses));
+            metrics.extend(histograms(&GC_DURATION, self.histograms, self.durations(process), points));
+        }
+        if process.has(Signal::Heap) {
+            let used = process.heap_used_bytes.map(|bytes| (vec![], whole(bytes)));
+            metrics.extend(numbers(&HEAP_USED, Self::sizes(process), used));
+        }
+    }
+
+    fn stdio(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        if !process.has(Signal::Stdio) {
+            return;
+        }
+        let of = |(stream, kind): &StdioKey| vec![(STDIO_STREAM, *stream), (STDIO_TYPE, *kind)];
+        let counters = self.counters(process);
+        let written = process.durations.stdio.iter().map(|(key, histogram)| (of(key), histogram));
+        let count = &process.counters.stdio;
+        let blocked = count.iter().map(|(key, stdio)| (of(key), seconds(stdio.blocked_ns)));
+        let retries = count.iter().map(|(key, stdio)| (of(key), whole(stdio.eagain)));
+        let bytes = count.iter().map(|(key, stdio)| (of(key), whole(stdio.bytes)));
+        let found = [
+            histograms(&STDIO_WRITE_DURATION, self.histograms, self.durations(process), written),
+            numbers(&STDIO_BLOCKED_TIME, counters, blocked),
+            numbers(&STDIO_RETRIES, counters, retries),
+            numbers(&STDIO_IO, counters, bytes),
+        ];
+        metrics.extend(found.into_iter().flatten());
+    }
+
+    fn whole_process(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        let sizes = Self::sizes(process);
+        let available = SIGNAL.values.iter().zip(Signal::ALL);
+        let available =
+            available.map(|(name, signal)| (vec![(SIGNAL, *name)], whole(u64::from(process.has(signal)))));
+        let cpu = process.counters.cpu.into_iter().flat_map(|cpu| {
+            let [user, system] = [CPU_MODE.values[0], CPU_MODE.values[1]];
+            [(user, cpu.user_ns), (system, cpu.system_ns)]
+                .map(|(mode, ns)| (vec![(CPU_MODE, mode)], seconds(ns)))
+        });
+        let cpu_span = Span { start: process.cpu_since, ..self.counters(process) };
+        let rss = process.rss_bytes.map(|bytes| (vec![], whole(bytes)));
+        let found = [
+            numbers(&SIGNAL_AVAILABLE, sizes, available),
+            numbers(&PROCESS_CPU_TIME, cpu_span, cpu),
+            numbers(&PROCESS_MEMORY_USAGE, sizes, rss),
+            numbers(&PROCESS_UPTIME, sizes, [(vec![], since(process.started, process.time))]),
+        ];
+        metrics.extend(found.into_iter().flatten());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! What has to be exported, gathered from one snapshot after the other.
+//!
+//! A snapshot shows a thread that ended once more and then no longer, and a process likewise; the totals of a
+//! process must not shrink by that. So nothing is exported straight from a snapshot: what each thread counted
+//! since it was last seen is added to totals of the process that live until the process has been exported for
+//! the last time. For cumulative export the totals stay; for delta they are cleared once a collector has
+//! accepted them, and only then, which is how an export that failed is merged into the next.
+//!
+//! Every snapshot that is taken must pass through here, or the maxima of delta histograms miss those between.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::config::Temporality;
+use crate::model::{
+    Availability, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stdio,
+    StreamKind, Thread, ThreadKind, catalog,
+};
+
+/// Processes that ended while no collector could be reached are kept for their last point; the oldest go first.
+const MOST_EXITED: usize = 1024;
+
+pub(super) const THREAD_KINDS: [ThreadKind; 2] = [ThreadKind::Main, ThreadKind::Worker];
+
+/// Index into the arrays by thread kind.
+fn slot(kind: ThreadKind) -> usize {
+    match kind {
+        ThreadKind::Main => 0,
+        ThreadKind::Worker => 1,
+    }
+}
+
+/// A stream and what it is connected to: the attributes of stdio points.
+pub(super) type StdioKey = (&'static str, &'static str);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct StdioCounters {
+    pub(super) bytes: u64,
+    pub(super) eagain: u64,
+    pub(super) blocked_ns: u64,
+}
+
+/// What grows, by thread kind where it is an array.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) busy_ns: [u64; 2],
+    pub(super) idle_ns: [u64; 2],
+    pub(super) stall_ns: [u64; 2],
+    pub(super) stdio: BTreeMap<StdioKey, StdioCounters>,
+    pub(super) cpu: Option<CpuTime>,
+}
+
+/// Histograms; `gc` is minor, major.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durations {
+    pub(super) turns: [Histogram; 2],
+    pub(super) stalls: [Histogram; 2],
+    pub(super) gc: [Histogram; 2],
+    pub(super) stdio: BTreeMap<StdioKey, Histogram>,
+}
+
+/// One process as it will be exported next.
+#[derive(Debug)]
+pub(super) struct ProcessState {
+    pub(super) id: ProcessId,
+    pub(super) identity: Arc<Identity>,
+    signals: Arc<BTreeMap<Signal, Availability>>,
+    /// As first told: computed from the wall clock, it may come out differently each time, and the Resource
+    /// must stay the same.
+    pub(super) started: SystemTime,
+    pub(super) observed_since: SystemTime,
+    /// When the values were read.
+    pub(super) time: SystemTime,
+    pub(super) rss_bytes: Option<u64>,
+    pub(super) heap_used_bytes: Option<u64>,
+    /// `None`: there never was a thread of this kind.
+    pub(super) current_turn_ns: [Option<u64>; 2],
+    pub(super) counters: Counters,
+    pub(super) counters_since: SystemTime,
+    pub(super) cpu_since: SystemTime,
+    pub(super) durations: Durations,
+    pub(super) durations_since: SystemTime,
+    /// Busy and idle since the last accepted export, for the utilization, whatever the temporality.
+    interval_ns: [(u64, u64); 2],
+    pub(super) exited: bool,
+    /// Threads as they were when last seen, by tid and begin of observation.
+    threads: HashMap<(u32, u64), Thread>,
+    stdio: [Stdio; 2],
+    cpu: Option<CpuTime>,
+}
+
+impl ProcessState {
+    /// Whether the values of a signal mean something; what is not observed is absent, not zero.
+    pub(super) fn has(&self, signal: Signal) -> bool {
+        self.signals.get(&signal) == Some(&Availability::Ok)
+    }
+
+    /// busy / (busy + idle) over the threads of a kind since the last accepted export; `None`: no time passed.
+    pub(super) fn utilization(&self, kind: ThreadKind) -> Option<f64> {
+        let (busy, idle) = self.interval_ns[slot(kind)];
+        let total = busy + idle;
+        (total > 0).then(|| busy as f64 / total as f64)
+    }
+
+    /// Kinds of which there is or was a thread.
+    pub(super) fn thread_kinds(&self) -> impl Iterator<Item = (usize, ThreadKind)> + '_ {
+        THREAD_KINDS.into_iter().enumerate().filter(|(slot, _)| self.current_turn_ns[*slot].is_some())
+    }
+
+    fn new(process: &Process, temporality: Temporality) -> Self {
+        // A delta of CPU time that began long before the first export would be a peak that never was.
+        let from_start = process.observed_since <= process.started + Duration::from_secs(1);
+        let baseline = temporality == Temporality::Delta && !from_start;
+        Self {
+            id: process.id,
+            identity: Arc::clone(&process.identity),
+            signals: Arc::clone(&process.signals),
+            started: process.started,
+            observed_since: process.observed_since,
+            time: process.observed_since,
+            rss_bytes: None,
+            heap_used_bytes: None,
+            current_turn_ns: [None; 2],
+            counters: Counters::default(),
+            counters_since: process.observed_since,
+            cpu_since: if baseline { process.observed_since } else { process.started },
+            durations: Durations::default(),
+            durations_since: process.observed_since,
+            interval_ns: [(0, 0); 2],
+            exited: false,
+            threads: HashMap::new(),
+            stdio: [Stdio::default(), Stdio::default()],
+            cpu: if baseline { process.cpu } else { Some(CpuTime::default()) },
+        }
+    }
+
+    fn add(&mut self, process: &Process, time: SystemTime) {
+        self.identity = Arc::clone(&process.identity);
+        self.signals = Arc::clone(&process.signals);
+        self.time = time;
+        self.exited = process.exited;
+        // A process that has gone has no memory any more; its last reading is its last value.
+        self.rss_bytes = process.rss_bytes.or(self.rss_bytes);
+        self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
+        for turn in self.current_turn_ns.iter_mut().flatten() {
+            *turn = 0;
+        }
+        for thread in &process.threads {
+            self.add_thread(thread);
+        }
+        self.threads.retain(|key, _| process.threads.iter().any(|thread| key_of(thread) == *key));
+        self.add_stdio(0, "stdout", &process.stdout);
+        self.add_stdio(1, "stderr", &process.stderr);
+        if let Some(now) = process.cpu {
+            let before = self.cpu.unwrap_or(now);
+            let sum = self.counters.cpu.get_or_insert_default();
+            sum.user_ns += now.user_ns.saturating_sub(before.user_ns);
+            sum.system_ns += now.system_ns.saturating_sub(before.system_ns);
+            self.cpu = Some(now);
+        }
+    }
+
+    fn add_thread(&mut self, thread: &Thread) {
+        let before = self.threads.entry(key_of(thread)).or_insert_with(|| blank(thread));
+        let kind = slot(thread.kind);
+        let busy = thread.busy_ns.saturating_sub(before.busy_ns);
+        let idle = thread.idle_ns.saturating_sub(before.idle_ns);
+        let stalls = thread.stalls.since(&before.stalls);
+        self.counters.busy_ns[kind] += busy;
+        self.counters.idle_ns[kind] += idle;
+        self.counters.stall_ns[kind] += stalls.sum_ns;
+        self.interval_ns[kind].0 += busy;
+        self.interval_ns[kind].1 += idle;
+        self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
+        self.durations.stalls[kind].merge(&stalls);
+        self.durations.gc[0].merge(&thread.minor.durations.since(&before.minor.durations));
+        self.durations.gc[1].merge(&thread.major.durations.since(&before.major.durations));
+        let turn = self.current_turn_ns[kind].get_or_insert(0);
+        *turn = (*turn).max(thread.current_turn_ns.unwrap_or(0));
+        // Time includes the present state, and that may be corrected later: what was counted stays counted.
+        let (busy_ns, idle_ns) = (thread.busy_ns.max(before.busy_ns), thread.idle_ns.max(before.idle_ns));
+        *before = Thread { busy_ns, idle_ns, ..thread.clone() };
+    }
+
+    fn add_stdio(&mut self, index: usize, stream: &'static str, now: &Stdio) {
+        let before = &self.stdio[index];
+        // A stream that can no longer be looked at was last what it was before.
+        let kind = now.kind.or(before.kind);
+        let Stdio { bytes, writes, eagain, blocked_ns, durations, kind: _ } = now;
+        if kind.is_some() || *writes > 0 || *eagain > 0 {
+            let key = (stream, kind.map_or(catalog::STDIO_TYPE_UNKNOWN, StreamKind::name));
+            let counters = self.counters.stdio.entry(key).or_default();
+            counters.bytes += bytes.saturating_sub(before.bytes);
+            counters.eagain += eagain.saturating_sub(before.eagain);
+            counters.blocked_ns += blocked_ns.saturating_sub(before.blocked_ns);
+            self.durations.stdio.entry(key).or_default().merge(&durations.since(&before.durations));
+        }
+        self.stdio[index] = Stdio { kind, ..now.clone() };
+    }
+
+    /// A collector has the values as of `self.time`.
+    fn accepted(&mut self, temporality: Temporality) {
+        self.interval_ns = [(0, 0); 2];
+        if temporality == Temporality::Delta {
+            self.counters = Counters::default();
+            self.counters_since = self.time;
+            self.cpu_since = self.time;
+        }
+        if temporality != Temporality::Cumulative {
+            self.durations = Durations::default();
+            self.durations_since = self.time;
+        }
+    }
+}
+
+fn key_of(thread: &Thread) -> (u32, u64) {
+    (thread.tid, thread.observed_ns)
+}
+
+/// The thread before it did anything.
+fn blank(thread: &Thread) -> Thread {
+    Thread {
+        tid: thread.tid,
+        kind: thread.kind,
+        name: String::new(),
+        observed_ns: thread.observed_ns,
+        exited: false,
+        busy_ns: 0,
+        idle_ns: 0,
+        turns: Histogram::default(),
+        stalls: Histogram::default(),
+        current_turn_ns: None,
+        minor: Pauses::default(),
+        major: Pauses::default(),
+        heap_used_bytes: None,
+    }
+}
+
+/// All processes that have something to export.
+#[derive(Debug)]
+pub(super) struct State {
+    temporality: Temporality,
+    processes: BTreeMap<ProcessId, ProcessState>,
+}
+
+impl State {
+    pub(super) fn new(temporality: Temporality) -> Self {
+        Self { temporality, processes: BTreeMap::new() }
+    }
+
+    pub(super) fn processes(&self) -> impl Iterator<Item = &ProcessState> {
+        self.processes.values()
+    }
+
+    /// Adds what happened since the previous snapshot. Returns how many exited processes had to be given up.
+    pub(super) fn observe(&mut self, snapshot: &Snapshot) -> usize {
+        let temporality = self.temporality;
+        let mut gone: Vec<ProcessId> = self.processes.keys().copied().collect();
+        for process in &snapshot.processes {
+            gone.retain(|id| *id != process.id);
+            self.processes
+                .entry(process.id)
+                .or_insert_with(|| ProcessState::new(process, temporality))
+                .add(process, snapshot.time);
+        }
+        // Left the snapshots without a farewell; exported once more as it was last seen.
+        for id in gone {
+            if let Some(process) = self.processes.get_mut(&id) {
+                process.exited = true;
+            }
+        }
+        self.forget_oldest()
+    }
+
+    fn forget_oldest(&mut self) -> usize {
+        let mut exited: Vec<(SystemTime, ProcessId)> =
+            self.processes.values().filter(|p| p.exited).map(|p| (p.time, p.id)).collect();
+        let surplus = exited.len().saturating_sub(MOST_EXITED);
+        exited.sort_unstable();
+        for (_, id) in &exited[..surplus] {
+            self.processes.remove(id);
+        }
+        surplus
+    }
+
+    /// A collector has accepted what was encoded of these processes.
+    pub(super) fn accepted(&mut self, ids: &[ProcessId]) {
+        for id in ids {
+            if self.processes.get(id).is_some_and(|process| process.exited) {
+                self.processes.remove(id);
+            } else if let Some(process) = self.processes.get_mut(id) {
+                process.accepted(self.temporality);
+            }
+        }
+    }
+}
