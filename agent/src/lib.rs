@@ -1,11 +1,14 @@
 //! nodeprobe: tells from outside, with eBPF and no change to the application, why a Node.js service is slow.
+//! `ARCHITECTURE.md` follows one GC pause through these modules.
 
 pub mod agent;
 pub mod binary;
 pub mod bpf;
 pub mod cgroup;
 pub mod clean;
+pub mod cli;
 pub mod collector;
+pub mod command;
 pub mod discovery;
 pub mod export;
 pub mod identity;

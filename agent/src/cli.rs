@@ -1,0 +1,218 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    bpf::Settings,
+    command::check,
+    report::{Format, ListingFormat},
+    tui::ColorChoice,
+};
+
+/// Tells from outside, with eBPF and no change to the application, why a Node.js service is slow
+#[derive(Debug, Parser)]
+#[command(name = "nodeprobe", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what the event loops, GC and log pipes of every Node process are doing, live
+    #[command(after_help = "Exit codes: 0 ok, 1 error, 3 no Node process seen, 64 usage")]
+    Top(Top),
+    /// List the Node processes of this host, and which signals can be had of each
+    Ps(Ps),
+    /// Run as a daemon that exports OTLP metrics
+    #[command(
+        after_help = "The environment variables of OpenTelemetry are honoured; a flag wins over its variable."
+    )]
+    Run(Run),
+    /// Tell whether this host can be observed, and what to do if not
+    Check(Check),
+    /// For nodeprobe's own tests and benchmarks; may change at any time
+    #[command(hide = true, subcommand)]
+    Debug(Debug),
+}
+
+/// What decides how processes are observed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Observe {
+    /// A turn of the event loop of at least this length is a stall: `50ms`, `0.2s`
+    #[arg(long, env = "NODEPROBE_STALL_THRESHOLD", value_name = "TIME", default_value = "50ms",
+          value_parser = parse_duration)]
+    pub stall_threshold: Duration,
+    /// Loop threads (main threads and workers) that can be observed at once; 12 KiB of kernel memory each
+    #[arg(long, env = "NODEPROBE_MAX_THREADS", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub max_threads: u32,
+}
+
+impl From<Observe> for Settings {
+    fn from(observe: Observe) -> Self {
+        Self {
+            stall_threshold_ns: u64::try_from(observe.stall_threshold.as_nanos()).unwrap_or(u64::MAX),
+            max_threads: observe.max_threads,
+            ..Self::default()
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Print instead of drawing; so by itself when stdout is no terminal
+    #[arg(short, long)]
+    pub batch: bool,
+    /// End after this many intervals
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub iterations: Option<u64>,
+    /// Seconds between two readings
+    #[arg(short, long, value_name = "S", default_value = "1", value_parser = parse_delay)]
+    pub delay: Duration,
+    /// What to print in batch mode
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Only this process (may be given several times)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Colours: `NO_COLOR` in the environment means never
+    #[arg(long, value_enum, default_value_t)]
+    pub color: ColorChoice,
+    /// Draw with ASCII characters only
+    #[arg(long)]
+    pub ascii: bool,
+    /// React to the mouse (the terminal's own selection then needs Shift)
+    #[arg(long)]
+    pub mouse: bool,
+    /// Where to write log messages while the screen is in use
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+#[derive(Args, Debug)]
+pub struct Ps {
+    #[arg(long, value_enum, default_value_t = ListingFormat::Text)]
+    pub format: ListingFormat,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub observe: Observe,
+    #[command(flatten)]
+    pub otlp: Otlp,
+}
+
+/// Where and how metrics go; each flag has a variable of OpenTelemetry behind it, named in the help.
+#[derive(Args, Debug)]
+pub struct Otlp {
+    /// Address of the collector [`OTEL_EXPORTER_OTLP_ENDPOINT`; default <http://localhost:4318>, gRPC 4317]
+    #[arg(long = "otlp-endpoint", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// `grpc` or `http/protobuf` [`OTEL_EXPORTER_OTLP_PROTOCOL`; default http/protobuf]
+    #[arg(long = "otlp-protocol", value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+    /// `key=value,key2=value2` [`OTEL_EXPORTER_OTLP_HEADERS`]
+    #[arg(long = "otlp-headers", value_name = "HEADERS")]
+    pub headers: Option<String>,
+    /// `gzip` or `none` [`OTEL_EXPORTER_OTLP_COMPRESSION`]
+    #[arg(long = "otlp-compression", value_name = "METHOD")]
+    pub compression: Option<String>,
+    /// Certificate of the authority that signed the collector's, PEM [`OTEL_EXPORTER_OTLP_CERTIFICATE`]
+    #[arg(long = "otlp-certificate", value_name = "FILE")]
+    pub certificate: Option<String>,
+    /// Our own certificate, PEM [`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`]
+    #[arg(long = "otlp-client-certificate", value_name = "FILE")]
+    pub client_certificate: Option<String>,
+    /// Its key, PEM [`OTEL_EXPORTER_OTLP_CLIENT_KEY`]
+    #[arg(long = "otlp-client-key", value_name = "FILE")]
+    pub client_key: Option<String>,
+    /// `cumulative`, `delta` or `lowmemory` [`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`]
+    #[arg(long = "otlp-temporality", value_name = "TEMPORALITY")]
+    pub temporality: Option<String>,
+    /// Seconds between two exports [`OTEL_METRIC_EXPORT_INTERVAL`, in ms; default 15]
+    #[arg(short, long = "interval", value_name = "S", value_parser = parse_delay)]
+    pub interval: Option<Duration>,
+    /// `otlp`, `console` or `none` [`OTEL_METRICS_EXPORTER`]
+    #[arg(long = "otlp-exporter", value_name = "EXPORTER")]
+    pub exporter: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    #[arg(long, value_enum, default_value_t)]
+    pub format: check::Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Debug {
+    /// Print every GC pause and every stall as a line of JSON
+    Events {
+        #[arg(short, long)]
+        pid: Option<u32>,
+        #[command(flatten)]
+        observe: Observe,
+    },
+    /// Analyse an ELF file and print how long that takes
+    Analyze {
+        file: PathBuf,
+        #[arg(long, default_value_t = 1)]
+        repeat: u32,
+    },
+    /// Print docs/metrics.md
+    Metrics,
+}
+
+/// `50ms`, `0.2s`, `1500us`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return Err("write a number with its unit, for example 50ms or 0.2s".to_owned()),
+    };
+    seconds(number.parse::<f64>().ok().map(|n| n * scale), 1e-6, 3600.0)
+}
+
+/// Seconds, as in `top -d`.
+fn parse_delay(text: &str) -> Result<Duration, String> {
+    seconds(text.parse().ok(), 0.1, 3600.0)
+}
+
+fn seconds(value: Option<f64>, min: f64, max: f64) -> Result<Duration, String> {
+    match value {
+        Some(value) if (min..=max).contains(&value) => Ok(Duration::from_secs_f64(value)),
+        Some(_) => Err(format!("must be between {min} and {max} seconds")),
+        None => Err("not a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_sensible_size() {
+        assert_eq!(parse_duration("50ms"), Ok(Duration::from_millis(50)));
+        assert_eq!(parse_duration("0.2s"), Ok(Duration::from_millis(200)));
+        for bad in ["", "50", "ms", "-1s", "1h", "nans", "1e9s", "5 ms x"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert!(parse_delay("0").is_err());
+        assert!(parse_delay("nan").is_err());
+    }
+}
