@@ -1,0 +1,191 @@
+//! The JSON contract of `nodeprobe top`: which fields are there and of which type. `null` means not known.
+
+use serde_json::Value;
+
+#[derive(Clone, Copy)]
+enum Type {
+    Text,
+    Integer,
+    /// A finite number, not negative.
+    Number,
+    /// A number in 0..=1.
+    Ratio,
+    Object,
+    List,
+}
+
+/// Whether a field may be `null`.
+#[derive(Clone, Copy, PartialEq)]
+enum Null {
+    Never,
+    Allowed,
+}
+
+use Null::{Allowed, Never};
+use Type::{Integer, List, Number, Object, Ratio, Text};
+
+const REPORT: [(&str, Type, Null); 4] = [
+    ("/time", Text, Never),
+    ("/interval_s", Number, Never),
+    ("/lost", Object, Never),
+    ("/processes", List, Never),
+];
+
+const PROCESS: [(&str, Type, Null); 14] = [
+    ("/pid", Integer, Never),
+    ("/name", Text, Never),
+    ("/node_version", Text, Allowed),
+    ("/v8_version", Text, Allowed),
+    ("/container_id", Text, Allowed),
+    ("/uptime_s", Number, Never),
+    ("/rss_bytes", Integer, Allowed),
+    ("/cpu_ratio", Number, Allowed),
+    ("/heap/used_bytes", Integer, Allowed),
+    ("/heap/limit_bytes", Integer, Allowed),
+    ("/signals", Object, Never),
+    ("/gc/time_ratio", Number, Allowed),
+    ("/stdio", Object, Never),
+    ("/threads", List, Never),
+];
+
+const PAUSES: [(&str, Type, Null); 5] = [
+    ("/count", Integer, Allowed),
+    ("/time_s", Number, Allowed),
+    ("/p50_s", Number, Allowed),
+    ("/p99_s", Number, Allowed),
+    ("/max_s", Number, Allowed),
+];
+
+const STREAM: [(&str, Type, Null); 5] = [
+    ("/kind", Text, Allowed),
+    ("/bytes", Integer, Allowed),
+    ("/writes", Integer, Allowed),
+    ("/blocked_s", Number, Allowed),
+    ("/eagain", Integer, Allowed),
+];
+
+const THREAD: [(&str, Type, Null); 10] = [
+    ("/tid", Integer, Never),
+    ("/kind", Text, Never),
+    ("/event_loop/utilization", Ratio, Allowed),
+    ("/event_loop/turns", Integer, Allowed),
+    ("/event_loop/turn_p50_s", Number, Allowed),
+    ("/event_loop/turn_p99_s", Number, Allowed),
+    ("/event_loop/turn_max_s", Number, Allowed),
+    ("/event_loop/current_turn_s", Number, Allowed),
+    ("/event_loop/stalls/count", Integer, Allowed),
+    ("/event_loop/stalls/time_s", Number, Allowed),
+];
+
+/// Everything in which a report differs from the contract, as sentences; empty when it is kept.
+pub fn violations(report: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    check(report, "report", &REPORT, &mut found);
+    for (reason, count) in report["lost"].as_object().into_iter().flatten() {
+        if !count.is_u64() {
+            found.push(format!("report: lost/{reason} is {count}, no count"));
+        }
+    }
+    for process in report["processes"].as_array().into_iter().flatten() {
+        check_process(process, &mut found);
+    }
+    found
+}
+
+fn check_process(process: &Value, found: &mut Vec<String>) {
+    let place = format!("process {}", process["pid"]);
+    check(process, &place, &PROCESS, found);
+    for (signal, state) in process["signals"].as_object().into_iter().flatten() {
+        if state != "ok" && state["unavailable"].as_str().is_none_or(str::is_empty) {
+            found.push(format!(
+                "{place}: signal {signal} is {state}, neither \"ok\" nor unavailable with a reason"
+            ));
+        }
+    }
+    for kind in ["minor", "major"] {
+        check(&process["gc"]["pauses"][kind], &format!("{place} gc {kind}"), &PAUSES, found);
+    }
+    for name in ["stdout", "stderr"] {
+        let (stream, place) = (&process["stdio"][name], format!("{place} {name}"));
+        check(stream, &place, &STREAM, found);
+        if !matches!(stream["kind"].as_str(), None | Some("pipe" | "file" | "tty" | "socket")) {
+            found.push(format!("{place}: unknown kind {}", stream["kind"]));
+        }
+    }
+    for thread in process["threads"].as_array().into_iter().flatten() {
+        let place = format!("{place} thread {}", thread["tid"]);
+        check(thread, &place, &THREAD, found);
+        if !matches!(thread["kind"].as_str(), Some("main" | "worker")) {
+            found.push(format!("{place}: unknown kind {}", thread["kind"]));
+        }
+    }
+}
+
+fn check(value: &Value, place: &str, fields: &[(&str, Type, Null)], found: &mut Vec<String>) {
+    for (pointer, expected, null) in fields {
+        match value.pointer(pointer) {
+            None => found.push(format!("{place}: {pointer} is missing")),
+            Some(Value::Null) if *null == Allowed => {}
+            Some(value) if fits(value, *expected) => {}
+            Some(value) => found.push(format!("{place}: {pointer} is {value}")),
+        }
+    }
+}
+
+fn fits(value: &Value, expected: Type) -> bool {
+    match expected {
+        Text => value.is_string(),
+        Integer => value.is_u64(),
+        Number => value.as_f64().is_some_and(|number| number >= 0.0),
+        Ratio => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
+        Object => value.is_object(),
+        List => value.is_array(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report() -> Value {
+        let pauses = json!({"count": 0, "time_s": 0.0, "p50_s": null, "p99_s": null, "max_s": null});
+        let stream = json!({"kind": "pipe", "bytes": 0, "writes": 0, "blocked_s": 0.0, "eagain": 0});
+        json!({
+            "time": "2026-11-23T20:38:48.613Z", "interval_s": 1.0, "lost": {"ring_full": 0},
+            "processes": [{
+                "pid": 1, "name": "shop-api", "node_version": "24.21.0", "v8_version": null, "container_id": null,
+                "uptime_s": 1.5, "rss_bytes": 1, "cpu_ratio": 0.1,
+                "heap": {"used_bytes": null, "limit_bytes": null},
+                "signals": {"event_loop": "ok", "heap": {"unavailable": "the build is stripped"}},
+                "gc": {"time_ratio": 0.0, "pauses": {"minor": pauses, "major": pauses}},
+                "stdio": {"stdout": stream, "stderr": stream},
+                "threads": [{"tid": 1, "kind": "main", "event_loop": {
+                    "utilization": 0.5, "turns": 10, "turn_p50_s": 0.001, "turn_p99_s": 0.001, "turn_max_s": 0.001,
+                    "current_turn_s": null, "stalls": {"count": 0, "time_s": 0.0}}}]
+            }]
+        })
+    }
+
+    #[test]
+    fn a_complete_report_is_accepted() {
+        assert_eq!(violations(&report()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_defect_is_named() {
+        let defects: [(&str, Value); 5] = [
+            ("/processes/0/threads/0/event_loop/utilization", json!(1.5)),
+            ("/processes/0/signals/heap", json!({"unavailable": ""})),
+            ("/processes/0/stdio/stdout/kind", json!("fifo")),
+            ("/processes/0/pid", Value::Null),
+            ("/lost/ring_full", json!(-1)),
+        ];
+        for (pointer, value) in defects {
+            let mut report = report();
+            *report.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(violations(&report).len(), 1, "{pointer}: {:?}", violations(&report));
+        }
+    }
+}

