@@ -1,0 +1,71 @@
+//! `cargo xtask setup`: installs what is missing, says what it installs, and does nothing quickly otherwise.
+//! The other commands call the part they need.
+
+pub(crate) mod apt;
+mod bpf;
+pub(crate) mod collectors;
+pub(crate) mod nodes;
+
+use crate::{child, workspace::Workspace};
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers
+    #[arg(long)]
+    tests: bool,
+    /// Also what only the benchmarks use: bpftrace
+    #[arg(long)]
+    bench: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    for_build(workspace)?;
+    if args.tests {
+        let missing = for_tests(workspace)?;
+        anyhow::ensure!(missing.is_empty(), "not everything could be installed:\n{}", missing.join("\n"));
+    }
+    if args.bench {
+        for_bench()?;
+    }
+    eprintln!("xtask: everything is in place");
+    Ok(())
+}
+
+/// The toolchain for the programs in the kernel.
+pub(crate) fn for_build(workspace: &Workspace) -> Result<()> {
+    let _lock = workspace.lock()?;
+    // The TLS library is partly C.
+    if child::which("cc").is_none() {
+        apt::install(&["gcc", "libc6-dev"], "C compiler and linker")?;
+    }
+    bpf::ensure(workspace)
+}
+
+/// What only live tests use. A part that cannot be had costs the tests that need it, and those say so; it does not
+/// stop the others. Returns a sentence for each such part.
+pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
+    let _lock = workspace.lock()?;
+    let parts = [
+        ("Node.js builds from npm", nodes::official(workspace)),
+        ("Debian's Node.js", nodes::debian(workspace)),
+        ("rotel", collectors::rotel(workspace)),
+        ("VictoriaMetrics", collectors::victoria_metrics(workspace)),
+    ];
+    let mut missing = Vec::new();
+    for (name, installed) in parts {
+        if let Err(error) = installed {
+            eprintln!("xtask: {name} could not be installed: {error:#}");
+            missing.push(format!("{name}: {error:#}"));
+        }
+    }
+    Ok(missing)
+}
+
+/// What only benchmarks use: the naive variant is a bpftrace script.
+pub(crate) fn for_bench() -> Result<()> {
+    if child::which("bpftrace").is_none() {
+        apt::install(&["bpftrace"], "for the naive variant that the benchmark compares with")?;
+    }
+    Ok(())
+}
