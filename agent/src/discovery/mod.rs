@@ -334,13 +334,15 @@ impl Discovery {
 
     /// Tells the kernel side of a thread that began before the probes were there.
     fn register_thread(&self, pid: u32, tid: u32, kind: u32, exec_ns: Option<u64>) {
-        let since_ns = exec_ns.unwrap_or_else(monotonic_ns);
         let terminal = |fd: u32| {
             let process = self.procfs.process(pid).ok().filter(|_| kind == KIND_MAIN)?;
             process.terminal_alias(fd).ok().flatten().and_then(|fd| i32::try_from(fd).ok())
         };
+        let tty_fds = [terminal(1).unwrap_or(-1), terminal(2).unwrap_or(-1)];
+        // Taken last: what the loop does before the kernel side knows the thread would be booked on the wrong side.
+        let since_ns = exec_ns.unwrap_or_else(monotonic_ns);
         let record = ThreadRecord {
-            tty_fds: [terminal(1).unwrap_or(-1), terminal(2).unwrap_or(-1)],
+            tty_fds,
             tgid: pid,
             tid,
             kind,
