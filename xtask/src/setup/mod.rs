@@ -47,6 +47,7 @@ pub(crate) fn for_build(workspace: &Workspace) -> Result<()> {
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
     let _lock = workspace.lock()?;
     let parts = [
+        ("programs the tests call", test_programs()),
         ("Node.js builds from npm", nodes::official(workspace)),
         ("Debian's Node.js", nodes::debian(workspace)),
         ("rotel", collectors::rotel(workspace)),
@@ -60,6 +61,16 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     Ok(missing)
+}
+
+/// openssl makes the certificates of the TLS tests; nm, objdump and strip are the oracles of the binary analysis.
+fn test_programs() -> Result<()> {
+    for (program, package) in [("openssl", "openssl"), ("objdump", "binutils")] {
+        if child::which(program).is_none() {
+            apt::install(&[package], "for the tests")?;
+        }
+    }
+    Ok(())
 }
 
 /// What only benchmarks use: the naive variant is a bpftrace script.
