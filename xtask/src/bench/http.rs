@@ -1,69 +1,149 @@
-//! Requests per second of a small keep-alive HTTP server under full load, and what each costs it in processor time: the
-//! second says more where others use the machine as well.
+//! Requests per second of a small keep-alive HTTP server under full load, and what each costs it in processor time.
+//!
+//! A neighbour on the same hardware slows a server by more than any agent does, for seconds, but never makes it faster. So
+//! rates are taken in windows of a tenth of a second over all rounds, and a variant counts by its best windows: what the
+//! server does when nobody disturbs it. How far that depends on one lucky round is told by leaving out each in turn.
 
 use super::{
     Bench,
-    processor::cpu_s,
+    processor::main_thread_us,
     running::Running,
-    table::{Spread, Table, pairwise},
+    table::{Spread, Table, quantile},
     variant,
 };
 use anyhow::{Context, Result};
-use std::{process::Command, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    thread::{self, available_parallelism},
+    time::Duration,
+};
 
 const CONNECTIONS: &str = "16";
+const WINDOW_S: f64 = 0.1;
+/// A window is undisturbed if it is among the best of its variant, this share of all.
+const UNDISTURBED: f64 = 0.05;
+
+/// What the server did in a tenth of a second.
+#[derive(Clone, Copy)]
+struct Window {
+    requests_per_s: f64,
+    p99_ms: f64,
+    cpu_us_per_request: f64,
+}
+
+/// The windows of one variant, round by round.
+type Rounds = Vec<Vec<Window>>;
 
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Table> {
-    let mut server = Running::start(Command::new(&bench.node).arg(bench.script("server.js")))?;
+    let processors = available_parallelism()?.get();
+    let mut server =
+        Running::start(&mut on_processor(processors - 1, &bench.node, &bench.script("server.js")))?;
     let port = server.wait_for_word("ready", Duration::from_secs(30))?;
-    let mut load =
-        Running::start(Command::new(&bench.node).arg(bench.script("load.js")).args([&port, CONNECTIONS]))?;
+    let mut load = on_processor(0, &bench.node, &bench.script("load.js"));
+    let mut load = Running::start(load.args([&port, CONNECTIONS]))?;
     // Compiled code first.
-    slice(&mut load, 3)?;
+    windows(&mut load, server.pid(), 3)?;
 
-    let mut rates = variant::ALL.map(|_| Vec::new());
-    let mut cpu_us = variant::ALL.map(|_| Vec::new());
-    let mut latencies_ms = variant::ALL.map(|_| Vec::new());
+    let variants = variant::WITH_PARTS;
+    let mut measured: Vec<Rounds> = vec![Vec::new(); variants.len()];
     for round in 1..=bench.args.rounds {
-        for (index, variant) in variant::in_turn(round) {
+        for (index, variant) in variant::in_turn(variants, round) {
             eprintln!("xtask: http, round {round} of {}: {}", bench.args.rounds, variant.title());
             let watcher = variant.watch(bench, &mut server)?;
-            let before_s = cpu_s(server.pid())?;
-            let (rate, p99_ms) = slice(&mut load, bench.args.seconds)?;
-            let used_s = cpu_s(server.pid())? - before_s;
+            // What attaching has emptied fills again: caches, branch predictors.
+            thread::sleep(Duration::from_millis(200));
+            measured[index].push(windows(&mut load, server.pid(), bench.args.seconds)?);
             drop(watcher);
-            cpu_us[index].push(used_s * 1e6 / (rate * bench.args.seconds as f64));
-            rates[index].push(rate);
-            latencies_ms[index].push(p99_ms);
         }
     }
     let mut table = Table::new(
         format!(
-            "**Requests per second of a keep-alive server**, Node.js {}, {CONNECTIONS} connections, {} rounds: median (min to max)",
+            "**Requests per second of a keep-alive server**, Node.js {}, {CONNECTIONS} connections, {} rounds: undisturbed \
+             (least to most with any one round left out)",
             bench.args.node, bench.args.rounds
         ),
         &["variant", "requests/s", "loss %", "p99 ms", "server CPU µs per request", "added %"],
     );
-    for (index, variant) in variant::ALL.iter().enumerate() {
-        let show = |spread: Option<Spread>, decimals| {
-            spread.map_or_else(String::new, |spread| spread.show(decimals))
-        };
+    let bare = &measured[0];
+    for (variant, rounds) in variants.iter().zip(&measured) {
         table.row([
             variant.title().to_owned(),
-            show(Spread::of(rates[index].iter().copied()), 0),
-            show(pairwise(&rates[index], &rates[0], |watched, bare| (1.0 - watched / bare) * 100.0), 1),
-            show(Spread::of(latencies_ms[index].iter().copied()), 2),
-            show(Spread::of(cpu_us[index].iter().copied()), 1),
-            show(pairwise(&cpu_us[index], &cpu_us[0], |watched, bare| (watched / bare - 1.0) * 100.0), 1),
+            show(leaving_one_out(rounds, bare, |own, _| best_rate(own)), 0),
+            show(
+                leaving_one_out(rounds, bare, |own, bare| (1.0 - best_rate(own) / best_rate(bare)) * 100.0),
+                1,
+            ),
+            show(leaving_one_out(rounds, bare, |own, _| median_p99(own)), 2),
+            show(leaving_one_out(rounds, bare, |own, _| best_cpu(own)), 2),
+            show(
+                leaving_one_out(rounds, bare, |own, bare| (best_cpu(own) / best_cpu(bare) - 1.0) * 100.0),
+                1,
+            ),
         ]);
     }
     Ok(table)
 }
 
-/// Requests per second and the 99th percentile of latency in the next seconds.
-fn slice(load: &mut Running, seconds: u64) -> Result<(f64, f64)> {
-    load.send(&seconds.to_string())?;
-    let result = load.wait_for_word("rate", Duration::from_secs(seconds + 60))?;
+fn show(spread: Option<Spread>, decimals: usize) -> String {
+    spread.map_or_else(String::new, |spread| spread.show(decimals))
+}
+
+/// What `select` says of all rounds of a variant and of the bare server, and between which values it moves when any
+/// round of both is left out.
+fn leaving_one_out(
+    own: &Rounds,
+    bare: &Rounds,
+    select: impl Fn(&[&Vec<Window>], &[&Vec<Window>]) -> f64,
+) -> Option<Spread> {
+    fn all_but(rounds: &Rounds, left_out: Option<usize>) -> Vec<&Vec<Window>> {
+        let kept = rounds.iter().enumerate().filter(|(round, _)| Some(*round) != left_out);
+        kept.map(|(_, windows)| windows).collect()
+    }
+    let value = |left_out| select(&all_but(own, left_out), &all_but(bare, left_out));
+    let spread = Spread::of((0..own.len()).map(Some).chain([None]).map(value))?;
+    Some(Spread { median: value(None), ..spread })
+}
+
+fn best_rate(rounds: &[&Vec<Window>]) -> f64 {
+    let rates = rounds.iter().flat_map(|windows| windows.iter().map(|window| window.requests_per_s));
+    quantile(rates, 1.0 - UNDISTURBED).unwrap_or(f64::NAN)
+}
+
+fn best_cpu(rounds: &[&Vec<Window>]) -> f64 {
+    let costs = rounds.iter().flat_map(|windows| windows.iter().map(|window| window.cpu_us_per_request));
+    quantile(costs, UNDISTURBED).unwrap_or(f64::NAN)
+}
+
+/// Latency is what users have, neighbours or not: here no window is chosen.
+fn median_p99(rounds: &[&Vec<Window>]) -> f64 {
+    let latencies = rounds.iter().flat_map(|windows| windows.iter().map(|window| window.p99_ms));
+    quantile(latencies, 0.5).unwrap_or(f64::NAN)
+}
+
+/// Server and load each keep to a processor: moving from one to the other costs more than what is measured.
+fn on_processor(processor: usize, node: &Path, script: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("--cpu-list").arg(processor.to_string()).arg(node).arg(script);
+    command
+}
+
+/// The next seconds, window by window.
+fn windows(load: &mut Running, server: u32, seconds: u64) -> Result<Vec<Window>> {
+    let count = (seconds as f64 / WINDOW_S).round() as usize;
+    (0..count).map(|_| window(load, server)).collect()
+}
+
+fn window(load: &mut Running, server: u32) -> Result<Window> {
+    let before_us = main_thread_us(server)?;
+    load.send(&WINDOW_S.to_string())?;
+    let result = load.wait_for_word("rate", Duration::from_mins(1))?;
+    let used_us = main_thread_us(server)? - before_us;
     let (rate, p99_ms) = result.split_once(' ').with_context(|| format!("load.js printed {result:?}"))?;
-    Ok((rate.parse()?, p99_ms.parse()?))
+    let requests_per_s: f64 = rate.parse()?;
+    Ok(Window {
+        requests_per_s,
+        p99_ms: p99_ms.parse()?,
+        cpu_us_per_request: used_us / (requests_per_s * WINDOW_S),
+    })
 }

@@ -14,6 +14,15 @@ pub(super) fn cpu_s(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / TICKS_PER_S)
 }
 
+/// Time that the first thread of a process has run, in microseconds: finer than the hundredths of [`cpu_s`].
+pub(super) fn main_thread_us(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/schedstat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has it ended?"))?;
+    let run_ns = text.split(' ').next().unwrap_or_default();
+    let run_ns: u64 = run_ns.parse().with_context(|| format!("{path} has an unknown form"))?;
+    Ok(run_ns as f64 / 1e3)
+}
+
 /// A figure of a process under `/proc`, in bytes.
 pub(super) fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");

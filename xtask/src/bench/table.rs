@@ -61,6 +61,14 @@ impl Spread {
     }
 }
 
+/// The value that a share of the others does not exceed; `None` when nothing was measured.
+pub(super) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
+    let mut sorted: Vec<_> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
+
 /// What `select` of two measurements says, round by round: rounds are neighbours in time, so noise that lasts longer
 /// than one of them cancels out.
 pub(super) fn pairwise(one: &[f64], other: &[f64], select: impl Fn(f64, f64) -> f64) -> Option<Spread> {
@@ -76,6 +84,14 @@ mod tests {
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 100.0]), Some(Spread { median: 3.0, min: 1.0, max: 100.0 }));
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let values = || (1..=11).rev().map(f64::from);
+        assert_eq!(quantile(values(), 0.9), Some(10.0));
+        assert_eq!(quantile(values(), 0.0), Some(1.0));
+        assert_eq!(quantile([], 0.5), None);
     }
 
     #[test]

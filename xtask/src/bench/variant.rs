@@ -19,15 +19,31 @@ pub(super) enum Variant {
     InProcess,
     /// A pair of uprobes on `uv__io_poll`, the function that every turn passes.
     Naive,
+    /// A tracepoint on a system call that nobody makes: what the kernel takes from every call as soon as one is traced.
+    OneTracepoint,
+    /// nodeprobe's tracepoints on `epoll_pwait` and `write` with programs that compare one word: what it could at best
+    /// cost to trace these calls.
+    EmptyPrograms,
 }
 
-pub(super) const ALL: [Variant; 4] =
-    [Variant::Unwatched, Variant::Nodeprobe, Variant::InProcess, Variant::Naive];
+/// The ways of watching an event loop, the bare one first.
+pub(super) const USUAL: &[Variant] =
+    &[Variant::Unwatched, Variant::Nodeprobe, Variant::InProcess, Variant::Naive];
 
-/// The variants with their index in [`ALL`], each round beginning with another one, so that none always runs on a
-/// machine that the one before has heated or cooled.
-pub(super) fn in_turn(round: usize) -> impl Iterator<Item = (usize, Variant)> {
-    (0..ALL.len()).map(move |step| (step + round) % ALL.len()).map(|index| (index, ALL[index]))
+/// The same and the parts of the cost that a system call bears.
+pub(super) const WITH_PARTS: &[Variant] = &[
+    Variant::Unwatched,
+    Variant::Nodeprobe,
+    Variant::InProcess,
+    Variant::Naive,
+    Variant::OneTracepoint,
+    Variant::EmptyPrograms,
+];
+
+/// The variants with their index, each round beginning with another one, so that none always runs on a machine that the
+/// one before has heated or cooled.
+pub(super) fn in_turn(variants: &[Variant], round: usize) -> impl Iterator<Item = (usize, Variant)> {
+    (0..variants.len()).map(move |step| (step + round) % variants.len()).map(|index| (index, variants[index]))
 }
 
 impl Variant {
@@ -37,6 +53,8 @@ impl Variant {
             Self::Nodeprobe => "nodeprobe",
             Self::InProcess => "`monitorEventLoopDelay` and GC observer in the process",
             Self::Naive => "naive: uprobe and uretprobe on `uv__io_poll`",
+            Self::OneTracepoint => "one tracepoint, on a call nobody makes",
+            Self::EmptyPrograms => "tracepoints on `epoll_pwait` and `write`, empty programs",
         }
     }
 
@@ -47,7 +65,9 @@ impl Variant {
         match self {
             Self::Unwatched | Self::InProcess => Ok(None),
             Self::Nodeprobe => nodeprobe(&bench.workspace.nodeprobe(), watched.pid()).map(Some),
-            Self::Naive => naive(&bench.node).map(Some),
+            Self::Naive => bpftrace(&naive(&bench.node)).map(Some),
+            Self::OneTracepoint => bpftrace(ONE_TRACEPOINT).map(Some),
+            Self::EmptyPrograms => bpftrace(EMPTY_PROGRAMS).map(Some),
         }
     }
 }
@@ -74,15 +94,32 @@ fn counts_turns(line: &str, pid: u32) -> bool {
     threads.any(|thread| thread["event_loop"]["utilization"].is_number())
 }
 
-fn naive(node: &Path) -> Result<Running> {
+fn naive(node: &Path) -> String {
     let node = node.display();
-    let script = format!(
-        "BEGIN {{ printf(\"ready\\n\"); }} \
-         uprobe:{node}:uv__io_poll {{ @start[tid] = nsecs; }} \
+    format!(
+        "uprobe:{node}:uv__io_poll {{ @start[tid] = nsecs; }} \
          uretprobe:{node}:uv__io_poll /@start[tid]/ {{ @waits = hist(nsecs - @start[tid]); delete(@start[tid]); }}"
-    );
-    // Without CAP_SYS_RESOURCE it complains about a limit that current kernels no longer have.
-    let bpftrace = Running::start(Command::new("bpftrace").args(["-e", &script]).stderr(Stdio::null()))?;
+    )
+}
+
+/// `swapoff` is called by nobody while a benchmark runs.
+const ONE_TRACEPOINT: &str = "tracepoint:syscalls:sys_enter_swapoff { @seen = 1; }";
+
+const EMPTY_PROGRAMS: &str = "\
+    tracepoint:syscalls:sys_enter_epoll_pwait /args->maxevents == 99999/ { @seen = 1; } \
+    tracepoint:syscalls:sys_exit_epoll_pwait /args->ret == 99999/ { @seen = 1; } \
+    tracepoint:syscalls:sys_enter_write /args->fd == 99999/ { @seen = 1; } \
+    tracepoint:syscalls:sys_exit_write /args->ret == 99999999/ { @seen = 1; }";
+
+/// Has bpftrace run `script`, in a mount namespace of its own, because it wants a tracefs to be mounted.
+fn bpftrace(script: &str) -> Result<Running> {
+    let script = format!("BEGIN {{ printf(\"ready\\n\"); }} {script}");
+    let mounted = r#"grep -qs " /sys/kernel/tracing tracefs " /proc/mounts ||
+        mount -t tracefs tracefs /sys/kernel/tracing; exec bpftrace -e "$1""#;
+    let mut command = Command::new("unshare");
+    // Without CAP_SYS_RESOURCE bpftrace complains about a limit that current kernels no longer have.
+    command.args(["--mount", "sh", "-c", mounted, "sh", &script]).stderr(Stdio::null());
+    let bpftrace = Running::start(&mut command)?;
     bpftrace
         .wait_for_word("ready", ATTACH_LIMIT)
         .with_context(|| format!("bpftrace could not attach; try `bpftrace -e '{script}'`"))?;
