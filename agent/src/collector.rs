@@ -8,19 +8,21 @@ use std::{
 
 use nodeprobe_ebpf::{
     Event, EventKind, StdioKey, StdioRecord, ThreadRecord,
-    event::{STALL_LOWER_BOUND, STALL_STARTUP},
+    event::{SLEEP_NS, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
+    part::{PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS},
     stdio_record::BLOCKED_NS,
     thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
 };
 
 use crate::{
     model::{
-        CpuTime, GcKind, HeapChange, Histogram, LongPause, Pauses, Process, Snapshot, Stall, Stdio, Thread,
-        ThreadKind,
+        Causes, CpuTime, GcKind, HeapChange, Histogram, LongPause, Pauses, Process, Sleep, Snapshot, Stall,
+        Stdio, Thread, ThreadKind,
         catalog::{LOST_PROCESS_MISSED, LOST_PROCESS_UNIDENTIFIED},
     },
     procfs::{Procfs, ThreadState},
     readout::Maps,
+    syscalls,
     target::{Target, Targets},
 };
 
@@ -97,6 +99,8 @@ impl Collector {
                     duration_ns: event.duration_ns,
                     startup: event.detail & STALL_STARTUP != 0,
                     lower_bound: event.detail & STALL_LOWER_BOUND != 0,
+                    causes: causes(event.duration_ns, &event.values),
+                    longest_sleep: longest_sleep(&event.values),
                 });
             }
             EventKind::GcPause => {
@@ -223,6 +227,43 @@ fn wall_clock(monotonic: u64) -> SystemTime {
     } else {
         wall + Duration::from_nanos(monotonic - now)
     }
+}
+
+/// The division of a stall, from its event.
+fn causes(duration_ns: u64, values: &[u64]) -> Causes {
+    let mut parts_ns = [0; PARTS];
+    parts_ns.copy_from_slice(&values[..PARTS]);
+    Causes::from_parts(duration_ns, &parts_ns)
+}
+
+fn longest_sleep(values: &[u64]) -> Option<Sleep> {
+    let (duration_ns, syscall) = (values[SLEEP_NS], u32::try_from(values[SLEEP_SYSCALL]).ok());
+    (duration_ns > 0).then(|| Sleep { duration_ns, syscall: syscall.and_then(syscalls::name) })
+}
+
+/// The division of the turn under way. A sleep or a bracket that is still open counts as far as it has come: the user
+/// who looks during it must see it.
+fn current_turn_causes(record: &ThreadRecord, age_ns: u64, now_ns: u64) -> Causes {
+    let mut parts_ns = record.turn_parts_ns;
+    let since = |begin_ns: u64| now_ns.saturating_sub(begin_ns);
+    let off_cpu = if record.off_cpu_woken != 0 { PART_CPU_WAIT } else { record.off_cpu_part as usize };
+    if record.off_cpu_since_ns != 0
+        && let Some(part_ns) = parts_ns.get_mut(off_cpu)
+    {
+        *part_ns += since(record.off_cpu_since_ns);
+    }
+    let open = if record.gc_active != 0 {
+        Some((PART_GC, record.gc_start_ns, record.gc_opened_ns))
+    } else if record.write_start_ns != 0 {
+        Some((PART_STDIO_WRITE, record.write_start_ns, record.write_opened_ns))
+    } else {
+        None
+    };
+    if let Some((part, start_ns, opened_ns)) = open {
+        let counted_ns = (parts_ns[part] + parts_ns[PART_CPU_WAIT]).saturating_sub(opened_ns);
+        parts_ns[part] += since(start_ns).saturating_sub(counted_ns);
+    }
+    Causes::from_parts(age_ns, &parts_ns)
 }
 
 fn heap_change(before: u64, after: u64) -> HeapChange {
@@ -357,6 +398,12 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, epoch: u64, now_ns
         turns: Histogram::from_record(&record.turns, epoch),
         stalls: Histogram::from_record(&record.stalls, epoch),
         current_turn_ns: (in_turn && !exited).then_some(in_state_ns),
+        current_turn_causes: if in_turn {
+            current_turn_causes(record, in_state_ns, now_ns)
+        } else {
+            Causes::default()
+        },
+        stall_causes: Causes::from_parts(record.stalls.sum_ns, &record.stall_parts_ns),
         minor: pauses(GC_MINOR),
         major: pauses(GC_MAJOR),
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),

@@ -19,5 +19,6 @@ pub mod procfs;
 pub mod readout;
 pub mod report;
 pub mod self_metrics;
+pub mod syscalls;
 pub mod target;
 pub mod tui;

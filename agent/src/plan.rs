@@ -90,7 +90,7 @@ pub fn plan(files: &[&Binary]) -> Plan {
             Signal::Gc => availability(gc.as_ref().err()),
             Signal::Heap => availability(heap.as_ref().err()),
             // Tracepoints only.
-            Signal::Stdio | Signal::Lifecycle => Availability::Ok,
+            Signal::Stdio | Signal::Lifecycle | Signal::Sched => Availability::Ok,
         };
         (signal, availability)
     });
@@ -293,6 +293,7 @@ mod tests {
         gc: ok
         heap: ok
         lifecycle: ok
+        sched: ok
         Some(Functions) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -311,6 +312,7 @@ mod tests {
         gc: ok
         heap: this Node is stripped, and since version 24 V8 hides the functions that know the heap size from all but the full symbol table
         lifecycle: ok
+        sched: ok
         Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -337,6 +339,7 @@ mod tests {
         gc: ok
         heap: ok
         lifecycle: ok
+        sched: ok
         Some(Functions) Some(64) Some("file 1 0x400..0x480")
         "#);
     }
@@ -362,6 +365,7 @@ mod tests {
         gc: ok
         heap: ok
         lifecycle: ok
+        sched: ok
         Some(Functions) None Some("file 0 0x400..0x480")
         "#);
     }
@@ -430,6 +434,7 @@ mod tests {
         gc: no V8 symbols in the executable or a mapped libnode.so
         heap: no V8 symbols in the executable or a mapped libnode.so
         lifecycle: ok
+        sched: ok
         None None None
         ");
         assert_eq!(plan(&[]), plan(&[&binary]));

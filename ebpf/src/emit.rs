@@ -1,6 +1,6 @@
 //! The only file that touches the ring buffer and the loss counters.
 
-use nodeprobe_ebpf::{DropReason, Event, EventKind, ThreadRecord};
+use nodeprobe_ebpf::{DropReason, Event, EventKind, ThreadRecord, event::EVENT_VALUES};
 
 use crate::maps::{DROPS, EVENTS};
 
@@ -31,6 +31,6 @@ pub(crate) fn thread_event(kind: EventKind, thread: &ThreadRecord, now_ns: u64) 
         tid: thread.tid,
         start_ns: now_ns,
         duration_ns: 0,
-        values: [0; 2],
+        values: [0; EVENT_VALUES],
     });
 }

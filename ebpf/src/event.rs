@@ -1,6 +1,6 @@
 //! What crosses the ring buffer: only things that need a story of their own.
 
-use crate::wire_record;
+use crate::{part::PARTS, wire_record};
 
 /// What an [`Event`] tells. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub enum EventKind {
     ThreadStart = 2,
     /// A loop thread ended; its record holds the last values. `detail`: `thread::KIND_*`.
     ThreadExit = 3,
-    /// A turn took at least the stall threshold. `detail`: `STALL_*` flags.
+    /// A turn took at least the stall threshold. `detail`: `STALL_*` flags; `values`: nanoseconds by `part::PART_*`,
+    /// then those of the longest sleep ([`SLEEP_NS`]) and its system call ([`SLEEP_SYSCALL`]).
     Stall = 4,
     /// A GC pause took at least the threshold. `detail`: `thread::GC_*`; `values`: heap bytes before, after
     /// (0 = not known).
@@ -39,6 +40,12 @@ pub const STALL_STARTUP: u32 = 1;
 /// [`EventKind::Stall`]: the turn was under way when the agent attached; its duration is a lower bound.
 pub const STALL_LOWER_BOUND: u32 = 2;
 
+/// Index in [`Event::values`] of a stall.
+pub const SLEEP_NS: usize = PARTS;
+/// Index in [`Event::values`] of a stall.
+pub const SLEEP_SYSCALL: usize = PARTS + 1;
+pub const EVENT_VALUES: usize = PARTS + 2;
+
 wire_record! {
     /// One event. Times are `CLOCK_MONOTONIC` nanoseconds.
     pub struct Event {
@@ -49,6 +56,6 @@ wire_record! {
         pub tid: u32,
         pub start_ns: u64,
         pub duration_ns: u64,
-        pub values: [u64; 2],
+        pub values: [u64; EVENT_VALUES],
     }
 }

@@ -11,15 +11,16 @@ use aya_ebpf::{
 };
 use nodeprobe_ebpf::{
     Event, EventKind, ThreadRecord,
-    event::{STALL_LOWER_BOUND, STALL_STARTUP},
+    event::{EVENT_VALUES, SLEEP_NS, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
     histogram::TURN_BOUNDS_NS,
+    part::PARTS,
     thread::{
         FLAG_ATTACHED_LATE, FLAG_EMPTY_WAIT, FLAG_EPFD_CONFIRMED, FLAG_FROM_START, FLAG_LOOP_EXPECTED,
         FLAG_LOOPED, REPOLL_NS, STATE_TURN, STATE_UNKNOWN, STATE_WAIT,
     },
 };
 
-use crate::{emit, maps, target};
+use crate::{emit, maps, sched, target};
 
 /// Arguments of a `syscalls:sys_enter_*` tracepoint start at byte 16, one machine word each; `ret` of
 /// `sys_exit_*` is there too. The format has been the same on all 64-bit kernels since 3.5.
@@ -81,6 +82,7 @@ pub(crate) fn epoll_exit(ctx: TracePointContext) -> u32 {
         }
         thread.state = STATE_TURN;
         thread.flags &= !FLAG_ATTACHED_LATE;
+        sched::reset(thread);
         target::end_change(&mut thread.seq_begin, thread.seq_end);
     }
     0
@@ -118,6 +120,13 @@ pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
         thread.stalls.record(duration_ns, &TURN_BOUNDS_NS, epoch);
         let startup = thread.flags & (FLAG_FROM_START | FLAG_LOOPED) == FLAG_FROM_START;
         let late = thread.flags & FLAG_ATTACHED_LATE != 0;
+        let mut values = [0; EVENT_VALUES];
+        for part in 0..PARTS {
+            thread.stall_parts_ns[part] += thread.turn_parts_ns[part];
+            values[part] = thread.turn_parts_ns[part];
+        }
+        values[SLEEP_NS] = thread.longest_sleep_ns;
+        values[SLEEP_SYSCALL] = thread.longest_sleep_syscall.into();
         emit::send(&Event {
             kind: EventKind::Stall as u32,
             detail: u32::from(startup) * STALL_STARTUP | u32::from(late) * STALL_LOWER_BOUND,
@@ -125,7 +134,7 @@ pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
             tid: thread.tid,
             start_ns: thread.since_ns,
             duration_ns,
-            values: [0; 2],
+            values,
         });
     }
 }
@@ -141,6 +150,7 @@ pub(crate) fn load_environment(_ctx: ProbeContext) -> u32 {
             thread.state = STATE_TURN;
             thread.observed_ns = now;
             thread.since_ns = now;
+            sched::reset(thread);
             target::end_change(&mut thread.seq_begin, thread.seq_end);
         }
     }

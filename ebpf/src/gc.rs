@@ -7,11 +7,13 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use nodeprobe_ebpf::{
     DropReason, Event, EventKind, ThreadRecord,
+    event::EVENT_VALUES,
     histogram::GC_BOUNDS_NS,
+    part::PART_GC,
     thread::{FLAG_FROM_START, GC_KINDS, GC_MAJOR, GC_MINOR, GC_UNKNOWN, KIND_MAIN},
 };
 
-use crate::{emit, maps, target};
+use crate::{emit, maps, sched, target};
 
 /// `AllocationSpace` from V8 11 on. The agent relies on it only there; before, the numbers were others.
 const NEW_SPACE: u32 = 1;
@@ -53,6 +55,7 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
     thread.gc_after_bytes = 0;
+    thread.gc_opened_ns = sched::open_bracket(thread, PART_GC);
     thread.gc_start_ns = target::now_ns();
     0
 }
@@ -132,6 +135,7 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
         return;
     }
     target::begin_change(&mut thread.seq_end);
+    sched::close_bracket(thread, PART_GC, thread.gc_opened_ns, duration_ns);
     thread.gc[index].record(duration_ns, &GC_BOUNDS_NS, maps::epoch());
     thread.last_gc_before_bytes[index] = before;
     thread.last_gc_after_bytes[index] = after;
@@ -140,6 +144,9 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
     }
     target::end_change(&mut thread.seq_begin, thread.seq_end);
     if duration_ns >= maps::gc_event_threshold_ns() {
+        let mut values = [0; EVENT_VALUES];
+        values[0] = before;
+        values[1] = after;
         emit::send(&Event {
             kind: EventKind::GcPause as u32,
             detail: kind,
@@ -147,7 +154,7 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
             tid: thread.tid,
             start_ns: thread.gc_start_ns,
             duration_ns,
-            values: [before, after],
+            values,
         });
     }
 }

@@ -8,6 +8,7 @@
 pub mod drop_reason;
 pub mod event;
 pub mod histogram;
+pub mod part;
 pub mod stdio_record;
 pub mod thread;
 

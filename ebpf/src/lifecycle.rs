@@ -1,7 +1,7 @@
 //! Processes and loop threads that begin and end.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
-use nodeprobe_ebpf::{Event, EventKind, ThreadRecord, thread::FLAG_EXITED};
+use nodeprobe_ebpf::{Event, EventKind, ThreadRecord, event::EVENT_VALUES, thread::FLAG_EXITED};
 
 use crate::{emit, event_loop, stdio, target};
 
@@ -21,7 +21,7 @@ pub(crate) fn process_exec(_ctx: TracePointContext) -> u32 {
         tid: tgid,
         start_ns: now,
         duration_ns: 0,
-        values: [0; 2],
+        values: [0; EVENT_VALUES],
     });
     0
 }

@@ -1,8 +1,8 @@
 //! The programs. One file per signal; `maps`, `target` and `emit` are what they share. Records, buckets and
 //! reasons for loss are in the library of this package, which the agent links too.
 //!
-//! Architecture invariant: no kernel structure is walked. Tracepoint formats, helpers and user memory only, so
-//! the same object loads on every kernel from 5.8 on without CO-RE.
+//! Architecture invariant: no kernel structure is walked. Tracepoint formats, helpers, the register set of the ABI and
+//! user memory only, so the same object loads on every kernel from 5.8 on without CO-RE.
 //!
 //! Architecture invariant: every handler can run twice for one hit. Containers of one image show the same
 //! executable under several device numbers (overlayfs), the kernel resolves them to one inode, and then two
@@ -19,6 +19,8 @@ mod gc;
 mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod sched;
 #[cfg(target_arch = "bpf")]
 mod stdio;
 #[cfg(target_arch = "bpf")]

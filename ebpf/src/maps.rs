@@ -5,7 +5,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use nodeprobe_ebpf::{DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN};
+use nodeprobe_ebpf::{
+    DropReason, StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN, stdio_record::TTY_FDS_LEN,
+};
 
 /// Turns of at least this many nanoseconds are stalls.
 #[unsafe(no_mangle)]
@@ -43,6 +45,11 @@ pub(crate) static TTY_FDS: Array<u64> = Array::with_max_entries(TTY_FDS_LEN, 0);
 #[map]
 pub(crate) static WRITERS: Array<u32> = Array::with_max_entries(WRITERS_LEN, 0);
 pub(crate) const WRITERS_LEN: u32 = 4096;
+
+/// The part of a turn (`part::PART_*`) that a sleep in each system call belongs to. The agent fills it in: it knows the
+/// numbers of its architecture.
+#[map]
+pub(crate) static SYSCALL_PARTS: Array<u32> = Array::with_max_entries(SYSCALLS_LEN, 0);
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);

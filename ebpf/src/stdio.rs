@@ -7,6 +7,7 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::
 use nodeprobe_ebpf::{
     DropReason, StdioKey, StdioRecord, ThreadRecord,
     histogram::STDIO_BOUNDS_NS,
+    part::PART_STDIO_WRITE,
     stdio_record::{BLOCKED_NS, TTY_FDS_LEN},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     emit,
     event_loop::word,
     maps::{self, FRESH_STDIO, STDIO, TTY_FDS, WRITERS, WRITERS_LEN},
-    target,
+    sched, target,
 };
 
 const EAGAIN: i64 = 11;
@@ -39,6 +40,7 @@ pub(crate) fn write_enter(ctx: TracePointContext) -> u32 {
         return 0;
     };
     thread.write_fd = stream;
+    thread.write_opened_ns = sched::open_bracket(thread, PART_STDIO_WRITE);
     thread.write_start_ns = target::now_ns();
     announce_write(thread.tid);
     0
@@ -102,6 +104,10 @@ pub(crate) fn write_exit(ctx: TracePointContext) -> u32 {
     {
         let duration_ns = target::now_ns() - thread.write_start_ns;
         end_write(thread);
+        // What V8 prints in a collection (`--trace-gc`) is time of the collection.
+        if thread.gc_active == 0 {
+            sched::close_bracket(thread, PART_STDIO_WRITE, thread.write_opened_ns, duration_ns);
+        }
         if let Some(stream) = stream_of(thread) {
             count(stream, word(&ctx, 0) as i64, duration_ns);
         }

@@ -9,6 +9,7 @@ use nodeprobe_ebpf::{
 use crate::{
     emit,
     maps::{FRESH_THREAD, THREADS},
+    sched,
 };
 
 #[inline(always)]
@@ -23,7 +24,13 @@ pub(crate) fn now_ns() -> u64 {
 /// interrupt one another.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static mut ThreadRecord> {
-    let tid = bpf_get_current_pid_tgid() as u32;
+    by_tid(bpf_get_current_pid_tgid() as u32)
+}
+
+/// The record of another thread if it is a live loop thread. Only for the scheduler's programs, which run when that
+/// thread does not.
+#[inline(always)]
+pub(crate) fn by_tid(tid: u32) -> Option<&'static mut ThreadRecord> {
     let record = THREADS.get_ptr_mut(tid)?;
     // SAFETY: the map value stays valid while the program runs (RCU); see above for exclusiveness.
     let record = unsafe { &mut *record };
@@ -70,6 +77,7 @@ pub(crate) fn observe_current(flags: u32) -> Option<&'static mut ThreadRecord> {
     record.tty_fds = [-1; 2];
     record.observed_ns = now;
     record.since_ns = now;
+    sched::reset(record);
     emit::thread_event(EventKind::ThreadStart, record, now);
     Some(record)
 }

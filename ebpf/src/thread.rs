@@ -1,6 +1,10 @@
 //! The state record of one loop thread, written by that thread alone.
 
-use crate::{Histogram, wire_record};
+use crate::{
+    Histogram,
+    part::{PARTS, SYSCALL_UNKNOWN},
+    wire_record,
+};
 
 pub const KIND_MAIN: u32 = 1;
 pub const KIND_WORKER: u32 = 2;
@@ -70,7 +74,28 @@ wire_record! {
         pub busy_ns: u64,
         pub idle_ns: u64,
 
+        /// Wall time of the turn under way by `PART_*`, as far as it was spent off the processor or in a bracket that
+        /// is closed. The rest of the turn the thread ran.
+        pub turn_parts_ns: [u64; PARTS],
+        /// The same, summed over all stalls.
+        pub stall_parts_ns: [u64; PARTS],
+        /// Since when the thread has been off the processor in this turn; 0 = it runs, or its loop waits.
+        pub off_cpu_since_ns: u64,
+        /// The `PART_*` that this time belongs to.
+        pub off_cpu_part: u32,
+        /// The system call that the thread sleeps in, or last slept in.
+        pub off_cpu_syscall: u32,
+        /// The longest sleep of the turn under way.
+        pub longest_sleep_ns: u64,
+        pub longest_sleep_syscall: u32,
+        /// Non-zero: the thread has been woken since, and waits for a processor.
+        pub off_cpu_woken: u32,
+
         pub write_start_ns: u64,
+        /// See `sched::open_bracket`.
+        pub write_opened_ns: u64,
+        /// The same for a collection.
+        pub gc_opened_ns: u64,
         /// 1 stdout, 2 stderr.
         pub write_fd: u32,
 
@@ -115,7 +140,17 @@ impl ThreadRecord {
         exit_ns: 0,
         busy_ns: 0,
         idle_ns: 0,
+        turn_parts_ns: [0; PARTS],
+        stall_parts_ns: [0; PARTS],
+        off_cpu_since_ns: 0,
+        off_cpu_part: 0,
+        off_cpu_syscall: SYSCALL_UNKNOWN,
+        longest_sleep_ns: 0,
+        longest_sleep_syscall: SYSCALL_UNKNOWN,
+        off_cpu_woken: 0,
         write_start_ns: 0,
+        write_opened_ns: 0,
+        gc_opened_ns: 0,
         write_fd: 0,
         gc_active: 0,
         gc_kind: GC_UNKNOWN,

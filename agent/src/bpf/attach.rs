@@ -43,7 +43,7 @@ impl Attached {
 
 /// Program, category, tracepoint, and whether the signal can do without it: not every architecture has every
 /// system call (arm64 has no `epoll_wait`, kernels before 5.11 no `epoll_pwait2`).
-const TRACEPOINTS: [(&str, &str, &str, bool); 13] = [
+const TRACEPOINTS: [(&str, &str, &str, bool); 15] = [
     // Ends before begins, so that nothing begun stays open.
     ("thread_exit", "sched", "sched_process_exit", false),
     ("process_exec", "sched", "sched_process_exec", false),
@@ -58,13 +58,15 @@ const TRACEPOINTS: [(&str, &str, &str, bool); 13] = [
     ("dup_enter", "syscalls", "sys_enter_dup3", false),
     ("write_enter", "syscalls", "sys_enter_write", false),
     ("write_enter", "syscalls", "sys_enter_writev", false),
+    ("sched_wakeup", "sched", "sched_wakeup", false),
+    ("sched_switch", "sched", "sched_switch", false),
 ];
 
 impl Kernel {
     /// Attaches every tracepoint and tells which signals the kernel gives and which not, with the reason.
     pub fn attach_tracepoints(&mut self) -> BTreeMap<Signal, Availability> {
         let mut signals: BTreeMap<Signal, Availability> =
-            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle]
+            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle, Signal::Sched]
                 .map(|signal| (signal, Availability::Ok))
                 .into();
         for (program, category, name, optional) in TRACEPOINTS {
@@ -77,6 +79,7 @@ impl Kernel {
             let signal = match program {
                 "epoll_enter" | "epoll_exit" => Signal::EventLoop,
                 "write_enter" | "write_exit" | "dup_enter" => Signal::Stdio,
+                "sched_switch" | "sched_wakeup" => Signal::Sched,
                 _ => Signal::Lifecycle,
             };
             let text = format!("the kernel's tracepoint {category}:{name} cannot be used: {reason}");
@@ -86,6 +89,16 @@ impl Kernel {
     }
 
     fn attach_tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), String> {
+        let program = match program {
+            // Kernels before 5.15 have no way to tell the system call: sleeps then have no name and an unknown cause.
+            "sched_switch" if self.refused.contains_key(program) => {
+                tracing::info!(
+                    "this kernel does not tell in which system call a thread sleeps (5.15 and later do)"
+                );
+                "sched_switch_blind"
+            }
+            program => program,
+        };
         debug_assert!(TRACEPOINT_PROGRAMS.contains(&program), "a program that load.rs does not load");
         if let Some(refusal) = self.refused.get(program) {
             return Err(format!("the program was refused: {refusal}"));

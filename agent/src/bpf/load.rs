@@ -7,9 +7,12 @@ use aya::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::{Program, ProgramError, TracePoint, UProbe},
 };
-use nodeprobe_ebpf::{StdioKey, StdioRecord, ThreadRecord};
+use nodeprobe_ebpf::{StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN};
 
-use crate::readout::{Maps, maps::Wire, ring::Ring};
+use crate::{
+    readout::{Maps, maps::Wire, ring::Ring},
+    syscalls,
+};
 
 /// The object that build.rs compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nodeprobe-ebpf"));
@@ -71,8 +74,18 @@ pub struct Kernel {
     pub(super) refused: BTreeMap<&'static str, String>,
 }
 
-pub(super) const TRACEPOINT_PROGRAMS: [&str; 7] =
-    ["epoll_exit", "epoll_enter", "write_exit", "write_enter", "dup_enter", "process_exec", "thread_exit"];
+pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
+    "epoll_exit",
+    "epoll_enter",
+    "write_exit",
+    "write_enter",
+    "dup_enter",
+    "process_exec",
+    "thread_exit",
+    "sched_switch",
+    "sched_switch_blind",
+    "sched_wakeup",
+];
 pub(super) const UPROBE_PROGRAMS: [&str; 9] = [
     "load_environment",
     "spin_event_loop",
@@ -111,6 +124,7 @@ impl Kernel {
         {
             return Err(LoadError::NoProgram { name, source: Box::new(source) });
         }
+        fill_syscall_parts(&mut ebpf)?;
         let maps = Maps::new(
             take(&mut ebpf, "THREADS", HashMap::<_, u32, Wire<ThreadRecord>>::try_from)?,
             take(&mut ebpf, "STDIO", HashMap::<_, Wire<StdioKey>, Wire<StdioRecord>>::try_from)?,
@@ -121,6 +135,17 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         Ok((Self { ebpf, refused }, maps, ring))
     }
+}
+
+fn fill_syscall_parts(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    const NAME: &str = "SYSCALL_PARTS";
+    let mut table = take(ebpf, NAME, Array::<_, u32>::try_from)?;
+    for (number, part) in syscalls::parts(SYSCALLS_LEN) {
+        if let Err(error) = table.set(number, part, 0) {
+            return Err(LoadError::Object(Box::new(error.into())));
+        }
+    }
+    Ok(())
 }
 
 fn take<T, E>(

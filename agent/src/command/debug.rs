@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use nodeprobe_ebpf::{
     Event, EventKind,
     event::{STALL_LOWER_BOUND, STALL_STARTUP},
+    part::PARTS,
     thread::{GC_MAJOR, GC_MINOR},
 };
 use serde_json::{Value, json};
@@ -87,6 +88,10 @@ fn describe(kind: EventKind, event: &Event) -> Value {
             fields.insert("duration_s".into(), json!(seconds(event.duration_ns)));
             fields.insert("startup".into(), json!(event.detail & STALL_STARTUP != 0));
             fields.insert("lower_bound".into(), json!(event.detail & STALL_LOWER_BOUND != 0));
+            fields.insert(
+                "parts_s".into(),
+                json!(event.values[..PARTS].iter().copied().map(seconds).collect::<Vec<_>>()),
+            );
         }
         EventKind::GcPause => {
             let kind = match event.detail {

@@ -13,7 +13,7 @@ use nodeprobe_ebpf::{
 
 pub use markdown::markdown;
 
-use super::{GcKind, Signal, StreamKind, ThreadKind};
+use super::{Cause, GcKind, Signal, StreamKind, ThreadKind};
 
 /// The schema the convention names are taken from.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -99,6 +99,20 @@ pub const STDIO_TYPE: Attribute = Attribute {
 };
 /// The stream was closed before its kind could be read.
 pub const STDIO_TYPE_UNKNOWN: &str = "unknown";
+/// How the wall time of stalls divides.
+pub const STALL_CAUSE: Attribute = Attribute {
+    key: "nodeprobe.stall.cause",
+    values: &[
+        Cause::OnCpu.name(),
+        Cause::Gc.name(),
+        Cause::StdioWrite.name(),
+        Cause::SyncIo.name(),
+        Cause::ChildProcess.name(),
+        Cause::Lock.name(),
+        Cause::CpuWait.name(),
+        Cause::Unknown.name(),
+    ],
+};
 /// User or system mode.
 pub const CPU_MODE: Attribute = Attribute { key: "cpu.mode", values: &["user", "system"] };
 /// A source of data that may be missing for a process.
@@ -110,6 +124,7 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Gc.name(),
         Signal::Heap.name(),
         Signal::Lifecycle.name(),
+        Signal::Sched.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -211,8 +226,8 @@ pub const STALL_TIME: Metric = new(
     "nodeprobe.eventloop.stall.time",
     Instrument::Counter,
     "s",
-    &[THREAD_TYPE],
-    "Time spent in turns that reached the stall threshold.",
+    &[THREAD_TYPE, STALL_CAUSE],
+    "Time spent in turns that reached the stall threshold, by what it was spent with.",
 );
 pub const GC_DURATION: Metric = histogram(
     "v8js.gc.duration",
@@ -411,6 +426,7 @@ mod tests {
     #[test]
     fn every_signal_and_every_reason_for_loss_is_a_value() {
         assert_eq!(SIGNAL.values, Signal::ALL.map(Signal::name));
+        assert_eq!(STALL_CAUSE.values, Cause::ALL.map(Cause::name));
         for reason in DropReason::ALL {
             assert!(LOST_REASON.values.contains(&reason.name()), "{reason:?}");
         }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    Availability, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId, Signal, Snapshot,
-    Stall, Stdio, Thread, ThreadKind,
+    Availability, Causes, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId, Signal,
+    Snapshot, Stall, Stdio, Thread, ThreadKind,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -50,6 +50,8 @@ pub struct ThreadInterval {
     pub turns: Histogram,
     pub stalls: Histogram,
     pub current_turn_ns: Option<u64>,
+    pub current_turn_causes: Causes,
+    pub stall_causes: Causes,
     pub minor: Pauses,
     pub major: Pauses,
 }
@@ -169,6 +171,8 @@ fn thread_between(earlier: Option<&Thread>, later: &Thread) -> ThreadInterval {
         turns: since(earlier.map(|t| &t.turns), &later.turns),
         stalls: since(earlier.map(|t| &t.stalls), &later.stalls),
         current_turn_ns: later.current_turn_ns,
+        current_turn_causes: later.current_turn_causes,
+        stall_causes: earlier.map_or(later.stall_causes, |t| later.stall_causes.since(&t.stall_causes)),
         minor: Pauses {
             durations: since(earlier.map(|t| &t.minor.durations), &later.minor.durations),
             last: later.minor.last,

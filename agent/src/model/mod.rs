@@ -4,11 +4,13 @@
 //! Architecture invariant: no I/O and no clock in here; times are arguments.
 
 pub mod catalog;
+pub mod cause;
 pub mod histogram;
 pub mod interval;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+pub use cause::{Cause, Causes};
 pub use histogram::Histogram;
 pub use interval::Interval;
 
@@ -28,10 +30,12 @@ pub enum Signal {
     Gc,
     Heap,
     Lifecycle,
+    Sched,
 }
 
 impl Signal {
-    pub const ALL: [Self; 5] = [Self::EventLoop, Self::Stdio, Self::Gc, Self::Heap, Self::Lifecycle];
+    pub const ALL: [Self; 6] =
+        [Self::EventLoop, Self::Stdio, Self::Gc, Self::Heap, Self::Lifecycle, Self::Sched];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,6 +44,7 @@ impl Signal {
             Self::Gc => "gc",
             Self::Heap => "heap",
             Self::Lifecycle => "lifecycle",
+            Self::Sched => "sched",
         }
     }
 }
@@ -163,6 +168,10 @@ pub struct Thread {
     pub stalls: Histogram,
     /// Age of the turn under way; `None` while the loop waits or after exit.
     pub current_turn_ns: Option<u64>,
+    /// How the turn under way divides so far; nothing while the loop waits.
+    pub current_turn_causes: Causes,
+    /// How the stalls divide.
+    pub stall_causes: Causes,
     pub minor: Pauses,
     pub major: Pauses,
     pub heap_used_bytes: Option<u64>,
@@ -209,6 +218,17 @@ pub struct Stall {
     pub startup: bool,
     /// It began before the agent came: `duration_ns` is a lower bound.
     pub lower_bound: bool,
+    pub causes: Causes,
+    /// The longest sleep in it.
+    pub longest_sleep: Option<Sleep>,
+}
+
+/// A time a thread slept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sleep {
+    pub duration_ns: u64,
+    /// The system call it slept in; `None`: none (a page fault), or not known.
+    pub syscall: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

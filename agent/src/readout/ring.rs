@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use nodeprobe_ebpf::{Event, EventKind};
+use nodeprobe_ebpf::{Event, EventKind, event::EVENT_VALUES};
 
 /// The reading end of the ring buffer.
 pub struct Ring {
@@ -58,7 +58,13 @@ fn decode(bytes: &[u8]) -> Option<(EventKind, Event)> {
         tid: u32_at(12)?,
         start_ns: u64_at(16)?,
         duration_ns: u64_at(24)?,
-        values: [u64_at(32)?, u64_at(40)?],
+        values: {
+            let mut values = [0; EVENT_VALUES];
+            for (index, value) in values.iter_mut().enumerate() {
+                *value = u64_at(32 + index * 8)?;
+            }
+            values
+        },
     };
     EventKind::try_from(event.kind).ok().map(|kind| (kind, event))
 }
@@ -69,12 +75,15 @@ mod tests {
 
     #[test]
     fn records_of_another_length_or_kind_are_passed_over() {
-        assert!(decode(&[1; 47]).is_none());
-        assert!(decode(&[0xff; 48]).is_none());
-        let mut bytes = [0; 48];
+        const LEN: usize = size_of::<Event>();
+        assert!(decode(&[1; LEN - 1]).is_none());
+        assert!(decode(&[0xff; LEN]).is_none());
+        let mut bytes = [0; LEN];
         bytes[0] = EventKind::Stall as u8;
         bytes[24..32].copy_from_slice(&200_000_000_u64.to_ne_bytes());
+        bytes[LEN - 8] = 7;
         let (kind, event) = decode(&bytes).unwrap();
         assert_eq!((kind, event.duration_ns), (EventKind::Stall, 200_000_000));
+        assert_eq!(event.values[EVENT_VALUES - 1], 7);
     }
 }

@@ -52,8 +52,17 @@ struct Row<'a> {
     turn_p99_s: Option<f64>,
     turn_max_s: Option<f64>,
     current_turn_s: Option<f64>,
+    current_turn_cause: Option<&'static str>,
     stalls_count: Option<u64>,
     stalls_time_s: Option<f64>,
+    stalls_by_cause_on_cpu: Option<f64>,
+    stalls_by_cause_gc: Option<f64>,
+    stalls_by_cause_stdio_write: Option<f64>,
+    stalls_by_cause_sync_io: Option<f64>,
+    stalls_by_cause_child_process: Option<f64>,
+    stalls_by_cause_lock: Option<f64>,
+    stalls_by_cause_cpu_wait: Option<f64>,
+    stalls_by_cause_unknown: Option<f64>,
 }
 
 /// Appends the rows of `report`, before them the header if asked and if there is any row.
@@ -77,6 +86,8 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
     let (minor, major) = (&process.gc.pauses.minor, &process.gc.pauses.major);
     let (stdout, stderr) = (&process.stdio.stdout, &process.stdio.stderr);
     let event_loop = thread.map(|thread| &thread.event_loop);
+    let causes = event_loop.and_then(|it| it.stalls.by_cause.as_ref());
+    let cause = |name: &str| causes.and_then(|causes| causes.get(name)).copied();
     Row {
         time: &report.time,
         interval_s: report.interval_s,
@@ -119,7 +130,16 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
         turn_p99_s: event_loop.and_then(|it| it.turn_p99_s),
         turn_max_s: event_loop.and_then(|it| it.turn_max_s),
         current_turn_s: event_loop.and_then(|it| it.current_turn_s),
+        current_turn_cause: event_loop.and_then(|it| it.current_turn_cause),
         stalls_count: event_loop.and_then(|it| it.stalls.count),
         stalls_time_s: event_loop.and_then(|it| it.stalls.time_s),
+        stalls_by_cause_on_cpu: cause("on_cpu"),
+        stalls_by_cause_gc: cause("gc"),
+        stalls_by_cause_stdio_write: cause("stdio_write"),
+        stalls_by_cause_sync_io: cause("sync_io"),
+        stalls_by_cause_child_process: cause("child_process"),
+        stalls_by_cause_lock: cause("lock"),
+        stalls_by_cause_cpu_wait: cause("cpu_wait"),
+        stalls_by_cause_unknown: cause("unknown"),
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{printable, timestamp};
 use crate::model::{
-    Availability, Histogram, Interval, Pauses, Signal, Stdio,
+    Availability, Causes, Histogram, Interval, Pauses, Signal, Stdio,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -113,6 +113,8 @@ pub struct EventLoopReport {
     pub turn_max_s: Option<f64>,
     /// Age of the turn under way; null also while the loop waits.
     pub current_turn_s: Option<f64>,
+    /// What most of the turn under way was spent with; null also while the loop waits.
+    pub current_turn_cause: Option<&'static str>,
     pub stalls: StallsReport,
 }
 
@@ -120,6 +122,8 @@ pub struct EventLoopReport {
 pub struct StallsReport {
     pub count: Option<u64>,
     pub time_s: Option<f64>,
+    /// How `time_s` divides; every cause is listed.
+    pub by_cause: Option<BTreeMap<&'static str, f64>>,
 }
 
 /// Whether what `process` says about `signal` was measured. A signal nothing was said about counts as measured.
@@ -156,6 +160,7 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
     let gc_observed = is_observed(&process.signals, Signal::Gc);
     let stdio_observed = is_observed(&process.signals, Signal::Stdio);
     let loop_observed = is_observed(&process.signals, Signal::EventLoop);
+    let sched_observed = loop_observed && is_observed(&process.signals, Signal::Sched);
     ProcessReport {
         pid: process.id.pid,
         name: text(&process.identity.name),
@@ -178,7 +183,11 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
             stdout: of_stream(&process.stdout, stdio_observed),
             stderr: of_stream(&process.stderr, stdio_observed),
         },
-        threads: process.threads.iter().map(|thread| of_thread(thread, loop_observed)).collect(),
+        threads: process
+            .threads
+            .iter()
+            .map(|thread| of_thread(thread, loop_observed, sched_observed))
+            .collect(),
     }
 }
 
@@ -203,7 +212,7 @@ fn of_stream(stream: &Stdio, observed: bool) -> StreamReport {
     }
 }
 
-fn of_thread(thread: &ThreadInterval, observed: bool) -> ThreadReport {
+fn of_thread(thread: &ThreadInterval, observed: bool, sched_observed: bool) -> ThreadReport {
     ThreadReport {
         tid: thread.tid,
         kind: thread.kind.name(),
@@ -214,12 +223,22 @@ fn of_thread(thread: &ThreadInterval, observed: bool) -> ThreadReport {
             turn_p99_s: quantile_s(&thread.turns, 0.99).filter(|_| observed),
             turn_max_s: max_s(&thread.turns).filter(|_| observed),
             current_turn_s: thread.current_turn_ns.map(|ns| ns as f64 / 1e9).filter(|_| observed),
+            current_turn_cause: leading(&thread.current_turn_causes).filter(|_| sched_observed),
             stalls: StallsReport {
                 count: observed.then_some(thread.stalls.count),
                 time_s: observed.then_some(thread.stalls.sum_ns as f64 / 1e9),
+                by_cause: sched_observed.then(|| by_cause(&thread.stall_causes)),
             },
         },
     }
+}
+
+fn leading(causes: &Causes) -> Option<&'static str> {
+    causes.leading().map(|(cause, _)| cause.name())
+}
+
+fn by_cause(causes: &Causes) -> BTreeMap<&'static str, f64> {
+    causes.iter().map(|(cause, ns)| (cause.name(), ns as f64 / 1e9)).collect()
 }
 
 /// A quantile of the interval; `None` without a duration in it.

@@ -6,11 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nodeprobe_ebpf::histogram::{GC_BOUNDS_NS, TURN_BOUNDS_NS};
+use nodeprobe_ebpf::{
+    histogram::{GC_BOUNDS_NS, TURN_BOUNDS_NS},
+    part::{PART_GC, PART_SYNC_IO, PARTS},
+};
 
 use crate::model::{
-    Availability, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Process, ProcessId,
-    Signal, Stall, Stdio, StreamKind, ThreadKind,
+    Availability, Causes, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Process,
+    ProcessId, Signal, Sleep, Stall, Stdio, StreamKind, ThreadKind,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -39,6 +42,14 @@ pub(crate) fn pauses(durations_ns: impl IntoIterator<Item = u64>, before_mib: u6
     Pauses { durations: histogram(durations_ns, &GC_BOUNDS_NS), last }
 }
 
+pub(crate) fn causes(duration_ns: u64, parts: &[(usize, u64)]) -> Causes {
+    let mut parts_ns = [0; PARTS];
+    for (part, ns) in parts {
+        parts_ns[*part] = *ns;
+    }
+    Causes::from_parts(duration_ns, &parts_ns)
+}
+
 /// An idle loop thread.
 pub(crate) fn thread(tid: u32, kind: ThreadKind) -> ThreadInterval {
     ThreadInterval {
@@ -51,6 +62,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> ThreadInterval {
         turns: turns([MS / 2; 4]),
         stalls: Histogram::default(),
         current_turn_ns: None,
+        current_turn_causes: Causes::default(),
+        stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
     }
@@ -125,7 +138,9 @@ pub(crate) fn sick(pid: u32) -> ProcessInterval {
     // 96 quick turns and 4 slow ones: p50 2 ms, p99 130 ms, maximum 182 ms.
     main.turns = turns(std::iter::repeat_n(2 * MS, 96).chain([70 * MS, 110 * MS, 130 * MS, 182 * MS]));
     main.stalls = turns([70 * MS, 110 * MS, 130 * MS, 182 * MS]);
+    main.stall_causes = causes(492 * MS, &[(PART_GC, 48 * MS), (PART_SYNC_IO, 30 * MS)]);
     main.current_turn_ns = Some(12 * MS);
+    main.current_turn_causes = causes(12 * MS, &[]);
     let mut worker = thread(pid + 7, ThreadKind::Worker);
     worker.busy_ns = 402 * MS;
     worker.idle_ns = 598 * MS;
@@ -143,6 +158,8 @@ pub(crate) fn stall(process: &ProcessInterval, began_after_s: u64, duration_ns: 
         duration_ns,
         startup: false,
         lower_bound: false,
+        causes: causes(duration_ns, &[(PART_SYNC_IO, duration_ns / 10 * 7), (PART_GC, duration_ns / 10)]),
+        longest_sleep: Some(Sleep { duration_ns: duration_ns / 2, syscall: Some("fsync") }),
     }
 }
 

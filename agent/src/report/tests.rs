@@ -102,8 +102,8 @@ fn a_renamed_field_violates_the_schema() {
     let mut paths = Vec::new();
     fields(&document, "", &mut paths);
     // 4 of the interval; 13 of the process, 2 heap, 2 gc, 2 pauses, 2 × 5 pauses, 2 stdio, 2 × 5 streams;
-    // 2 threads × (3 + 7 + 2).
-    assert_eq!(paths.len(), 4 + 41 + 24, "{paths:#?}");
+    // 2 threads × (3 + 8 + 3 stalls + 8 causes).
+    assert_eq!(paths.len(), 4 + 41 + 44, "{paths:#?}");
     for path in paths {
         let mut renamed = document.clone();
         let (parent, key) = path.rsplit_once('/').unwrap();
@@ -132,7 +132,13 @@ fn values_are_those_of_the_interval() {
     assert_eq!(event_loop["turns"], 100);
     assert_eq!(event_loop["turn_max_s"], 0.182);
     assert_eq!(event_loop["current_turn_s"], 0.012);
-    assert_eq!(event_loop["stalls"], json!({ "count": 4, "time_s": 0.492 }));
+    assert_eq!(event_loop["current_turn_cause"], "on_cpu");
+    let stalls = &event_loop["stalls"];
+    assert_eq!((&stalls["count"], &stalls["time_s"]), (&json!(4), &json!(0.492)));
+    let by_cause = stalls["by_cause"].as_object().unwrap();
+    let total_s: f64 = by_cause.values().filter_map(Value::as_f64).sum();
+    assert!((total_s - 0.492).abs() < 1e-9, "{by_cause:?}");
+    assert_eq!((&by_cause["sync_io"], &by_cause["gc"]), (&json!(0.03), &json!(0.048)));
     // Buckets are 9 % wide.
     for (field, truth) in [("turn_p50_s", 0.002), ("turn_p99_s", 0.130)] {
         let value = event_loop[field].as_f64().unwrap();
@@ -148,7 +154,9 @@ fn a_quiet_process_has_counts_of_zero_and_quantiles_of_null() {
     let process = &document["processes"][0];
     let none = json!({ "count": 0, "time_s": 0.0, "p50_s": null, "p99_s": null, "max_s": null });
     assert_eq!(process["gc"]["pauses"], json!({ "minor": none, "major": none }));
-    assert_eq!(process["threads"][0]["event_loop"]["stalls"], json!({ "count": 0, "time_s": 0.0 }));
+    let event_loop = &process["threads"][0]["event_loop"];
+    assert_eq!((&event_loop["stalls"]["count"], &event_loop["stalls"]["time_s"]), (&json!(0), &json!(0.0)));
+    assert_eq!(event_loop["current_turn_cause"], Value::Null);
     assert_eq!(process["container_id"], Value::Null);
 }
 

@@ -2,12 +2,12 @@
 //! but for names, no escape codes: it goes to files, mails and terminals alike.
 
 use super::{
-    document::{EventLoopReport, ProcessReport, Report},
+    document::{EventLoopReport, ProcessReport, Report, StallsReport},
     quantity::{UNKNOWN, bytes, duration, milliseconds, or_unknown, percent},
     table::{Align, Table},
 };
 
-const COLUMNS: [(&str, Align); 18] = [
+const COLUMNS: [(&str, Align); 19] = [
     ("PID", Align::Right),
     ("SERVICE", Align::Left),
     ("NODE", Align::Left),
@@ -19,6 +19,7 @@ const COLUMNS: [(&str, Align); 18] = [
     ("CURRENT", Align::Right),
     ("STALLS", Align::Right),
     ("STALLED", Align::Right),
+    ("CAUSE", Align::Left),
     ("GC%", Align::Right),
     ("GCMAXms", Align::Right),
     ("STDOUT", Align::Left),
@@ -77,7 +78,7 @@ fn of_process(process: &ProcessReport, main: Option<&EventLoopReport>, interval_
     cells
 }
 
-fn of_event_loop(event_loop: Option<&EventLoopReport>) -> [String; 7] {
+fn of_event_loop(event_loop: Option<&EventLoopReport>) -> [String; 8] {
     [
         or_unknown(event_loop.and_then(|it| it.utilization), percent),
         or_unknown(event_loop.and_then(|it| it.turn_p50_s), milliseconds),
@@ -86,5 +87,12 @@ fn of_event_loop(event_loop: Option<&EventLoopReport>) -> [String; 7] {
         or_unknown(event_loop.and_then(|it| it.current_turn_s), duration),
         or_unknown(event_loop.and_then(|it| it.stalls.count), |count| count.to_string()),
         or_unknown(event_loop.and_then(|it| it.stalls.time_s), duration),
+        event_loop.and_then(|it| leading_cause(&it.stalls)).unwrap_or_default().to_owned(),
     ]
+}
+
+/// The cause of most of the time in stalls; `None` also when there was no stall.
+fn leading_cause(stalls: &StallsReport) -> Option<&'static str> {
+    let (cause, time_s) = stalls.by_cause.as_ref()?.iter().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    (*time_s > 0.0).then_some(*cause)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     model::{
-        Histogram, Interval, LongPause, ProcessId, Signal, Stall,
+        Causes, Histogram, Interval, LongPause, ProcessId, Signal, Stall,
         interval::{ProcessInterval, ThreadInterval},
     },
     report::document::{is_observed, max_s, quantile_s},
@@ -74,6 +74,7 @@ pub struct LoopSample {
     pub turn_p99_s: Option<f64>,
     pub stalls: u64,
     pub stalled_s: f64,
+    pub stall_causes: Causes,
 }
 
 /// Pauses of one interval, all threads of the process together.
@@ -170,6 +171,17 @@ impl ProcessHistory {
         }
     }
 
+    /// How the stalls of one thread in the last [`RATE_WINDOW_S`] divide.
+    pub fn stall_causes(&self, tid: u32) -> Causes {
+        let mut causes = Causes::default();
+        if let Some(thread) = self.threads.get(&tid) {
+            for sample in window(&thread.samples.values, |sample| sample.duration_s) {
+                causes.merge(&sample.stall_causes);
+            }
+        }
+        causes
+    }
+
     /// The longest GC pause of the last [`RATE_WINDOW_S`].
     pub fn longest_pause_s(&self) -> Option<f64> {
         let window = window(&self.gc.values, |sample| sample.interval_s);
@@ -185,6 +197,7 @@ impl LoopSample {
             turn_p99_s: quantile_s(&thread.turns, 0.99).filter(|_| observed),
             stalls: thread.stalls.count,
             stalled_s: thread.stalls.sum_ns as f64 / 1e9,
+            stall_causes: thread.stall_causes,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::history::ProcessHistory;
 use crate::{
     model::{
-        ProcessId, Signal, StreamKind, ThreadKind,
+        Cause, ProcessId, Signal, StreamKind, ThreadKind,
         interval::{ProcessInterval, ThreadInterval},
     },
     report::{
@@ -60,6 +60,9 @@ pub struct Row {
     pub current_turn_s: Option<f64>,
     pub stalls_per_minute: Option<f64>,
     pub stalled_s_per_minute: Option<f64>,
+    /// What most of the stalled time of the window was spent with, and of the turn under way if it is shown; `None` also
+    /// without either.
+    pub stall_cause: Option<Cause>,
     pub gc_ratio: Option<f64>,
     pub gc_longest_s: Option<f64>,
     pub stdout_kind: Option<StreamKind>,
@@ -110,7 +113,17 @@ impl Row {
         let thread = thread.filter(|_| is_observed(&process.signals, Signal::EventLoop));
         let turns = thread.map(|thread| &thread.turns);
         let rate = thread.map(|thread| history.stall_rate(thread.tid));
-        let current_turn_s = thread.and_then(|thread| thread.current_turn_ns).map(|ns| ns as f64 / 1e9);
+        let current_turn_s = thread
+            .and_then(|thread| thread.current_turn_ns)
+            .map(|ns| ns as f64 / 1e9)
+            .filter(|age_s| *age_s >= CURRENT_TURN_SHOWN_S);
+        let causes = thread.filter(|_| is_observed(&process.signals, Signal::Sched)).map(|thread| {
+            let mut causes = history.stall_causes(thread.tid);
+            if current_turn_s.is_some() {
+                causes.merge(&thread.current_turn_causes);
+            }
+            causes
+        });
         Self {
             key,
             name: printable::fit(&process.identity.name, MAX_NAME_COLUMNS, '~'),
@@ -120,9 +133,10 @@ impl Row {
             turn_p50_s: turns.and_then(|turns| quantile_s(turns, 0.5)),
             turn_p99_s: turns.and_then(|turns| quantile_s(turns, 0.99)),
             turn_max_s: turns.and_then(max_s),
-            current_turn_s: current_turn_s.filter(|age_s| *age_s >= CURRENT_TURN_SHOWN_S),
+            current_turn_s,
             stalls_per_minute: rate.map(|rate| rate.per_minute),
             stalled_s_per_minute: rate.map(|rate| rate.stalled_s_per_minute),
+            stall_cause: causes.and_then(|causes| causes.leading()).map(|(cause, _)| cause),
             gc_ratio: None,
             gc_longest_s: None,
             stdout_kind: None,

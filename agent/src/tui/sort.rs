@@ -18,6 +18,7 @@ pub enum Column {
     Current,
     Stalls,
     Stalled,
+    Cause,
     GcRatio,
     GcLongest,
     Stdout,
@@ -30,7 +31,7 @@ pub enum Column {
 
 impl Column {
     /// From left to right.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Pid,
         Self::Service,
         Self::Node,
@@ -42,6 +43,7 @@ impl Column {
         Self::Current,
         Self::Stalls,
         Self::Stalled,
+        Self::Cause,
         Self::GcRatio,
         Self::GcLongest,
         Self::Stdout,
@@ -65,6 +67,7 @@ impl Column {
             Self::Current => "CURRENT",
             Self::Stalls => "STALL/m",
             Self::Stalled => "STALLED",
+            Self::Cause => "CAUSE",
             Self::GcRatio => "GC%",
             Self::GcLongest => "GCMAX",
             Self::Stdout => "STDOUT",
@@ -90,6 +93,7 @@ impl Column {
             Self::Current => "age of a turn still in progress",
             Self::Stalls => "turns over the stall threshold, last 60 s",
             Self::Stalled => "time lost in them, last 60 s",
+            Self::Cause => "what most of that time was spent with",
             Self::GcRatio => "share of time paused by GC",
             Self::GcLongest => "longest GC pause of the last 60 s, ms",
             Self::Stdout => "what stdout is",
@@ -103,12 +107,12 @@ impl Column {
 
     /// Text reads from the left, numbers line up on the right.
     pub const fn is_text(self) -> bool {
-        matches!(self, Self::Service | Self::Node | Self::Stdout)
+        matches!(self, Self::Service | Self::Node | Self::Stdout | Self::Cause)
     }
 
     /// What one looks for first in this column stands on top: names and ids from the lowest, numbers from the highest.
     const fn descends(self) -> bool {
-        !matches!(self, Self::Pid | Self::Service | Self::Node | Self::Thread | Self::Stdout)
+        !matches!(self, Self::Pid | Self::Service | Self::Node | Self::Thread | Self::Stdout | Self::Cause)
     }
 
     /// The value of `row` in this column; names are not cut here. Empty where a worker has none of its own.
@@ -127,6 +131,7 @@ impl Column {
             Self::Current => row.current_turn_s.map(duration).unwrap_or_default(),
             Self::Stalls => or_unknown(row.stalls_per_minute, |count| format!("{:.0}", count.ceil())),
             Self::Stalled => or_unknown(row.stalled_s_per_minute, duration),
+            Self::Cause => row.stall_cause.map_or_else(String::new, |cause| cause.name().to_owned()),
             Self::GcRatio => of_process(or_unknown(row.gc_ratio, percent)),
             Self::GcLongest => of_process(or_unknown(row.gc_longest_s, milliseconds)),
             Self::Stdout => of_process(or_unknown(row.stdout_kind, |kind| kind.name().to_owned())),
@@ -152,7 +157,8 @@ impl Column {
             Self::GcLongest => Level::of(row.gc_longest_s, 0.05, 0.1),
             Self::Blocked => Level::of(row.stdout_blocked_ratio, 0.01, 0.05),
             Self::Heap => Level::of(row.heap_used_ratio, 0.8, 0.95),
-            Self::Pid
+            Self::Cause
+            | Self::Pid
             | Self::Service
             | Self::Node
             | Self::Thread
@@ -218,6 +224,7 @@ impl Sort {
             Column::Current => self.numbers(a.current_turn_s, b.current_turn_s),
             Column::Stalls => self.numbers(a.stalls_per_minute, b.stalls_per_minute),
             Column::Stalled => self.numbers(a.stalled_s_per_minute, b.stalled_s_per_minute),
+            Column::Cause => self.known_first(a.stall_cause, b.stall_cause),
             Column::GcRatio => self.numbers(a.gc_ratio, b.gc_ratio),
             Column::GcLongest => self.numbers(a.gc_longest_s, b.gc_longest_s),
             Column::Blocked => self.numbers(a.stdout_blocked_ratio, b.stdout_blocked_ratio),

@@ -7,11 +7,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nodeprobe_ebpf::histogram::{GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS};
+use nodeprobe_ebpf::{
+    histogram::{GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
+    part::{PART_SYNC_IO, PARTS},
+};
 
 use super::nodeprobe::model::{
-    Availability, CpuTime, HeapChange, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot,
-    Stdio, StreamKind, Thread, ThreadKind,
+    Availability, Causes, CpuTime, HeapChange, Histogram, Identity, Pauses, Process, ProcessId, Signal,
+    Snapshot, Stdio, StreamKind, Thread, ThreadKind,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -35,6 +38,13 @@ pub(crate) fn turns(durations_ns: &[u64]) -> Histogram {
     recorded(durations_ns, &TURN_BOUNDS_NS)
 }
 
+/// Stalls that spent a part of their time in system calls on files, and ran for the rest of it.
+pub(crate) fn synchronous(duration_ns: u64, in_files_ns: u64) -> Causes {
+    let mut parts_ns = [0; PARTS];
+    parts_ns[PART_SYNC_IO] = in_files_ns;
+    Causes::from_parts(duration_ns, &parts_ns)
+}
+
 /// A loop thread that has done nothing.
 pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
     Thread {
@@ -48,13 +58,15 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         turns: Histogram::default(),
         stalls: Histogram::default(),
         current_turn_ns: None,
+        current_turn_causes: Causes::default(),
+        stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,
     }
 }
 
-/// 3 s busy, 1 s idle, three turns of which one is a stall of 200 ms, two scavenges and a mark-compact.
+/// 3 s busy, 1 s idle, three turns of which one is a stall of 200 ms, 150 of them in system calls on files, two scavenges and a mark-compact.
 pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
     let pauses = |durations: &[u64]| Pauses {
         durations: recorded(durations, &GC_BOUNDS_NS),
@@ -66,6 +78,7 @@ pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
         turns: turns(&[2 * MS, 30 * MS, 200 * MS]),
         stalls: turns(&[200 * MS]),
         current_turn_ns: Some(1500 * MS),
+        stall_causes: synchronous(200 * MS, 150 * MS),
         minor: pauses(&[400_000, 2 * MS]),
         major: pauses(&[40 * MS]),
         heap_used_bytes: Some(20 << 20),

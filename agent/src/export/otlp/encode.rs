@@ -14,12 +14,13 @@ use super::{
     state::{ProcessState, State, StdioKey},
 };
 use crate::model::{
-    ProcessId, Signal, ThreadKind,
+    Cause, ProcessId, Signal, ThreadKind,
     catalog::{
         self, CPU_MODE, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_USED,
         ITERATION_AGE, ITERATION_DURATION, LOOP_STATE, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
-        PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO,
-        STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE,
+        PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE, STALL_DURATION, STALL_TIME,
+        STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
+        THREAD_TYPE,
     },
 };
 
@@ -129,7 +130,17 @@ impl Encoder {
             .filter_map(|(slot, kind)| Some((of(*kind), seconds(process.current_turn_ns[*slot]?))));
         let turns = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.turns[*slot]));
         let stalls = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.stalls[*slot]));
-        let stalled = kinds.iter().map(|(slot, kind)| (of(*kind), seconds(count.stall_ns[*slot])));
+        let knows_causes = process.has(Signal::Sched);
+        let stalled = kinds.iter().flat_map(|(slot, kind)| {
+            let causes = count.stalls[*slot];
+            let causes = if knows_causes { causes } else { causes.all_unknown() };
+            let point = |(cause, ns): (Cause, u64)| {
+                (vec![(STALL_CAUSE, cause.name()), (THREAD_TYPE, kind.name())], seconds(ns))
+            };
+            // Every cause from the start on: a series that appears with its first stall has no rate for that one.
+            let known = causes.iter().filter(|(cause, _)| knows_causes || *cause == Cause::Unknown);
+            known.map(point).collect::<Vec<_>>()
+        });
         let found = [
             numbers(&EVENTLOOP_TIME, counters, time),
             numbers(&EVENTLOOP_UTILIZATION, counters, utilization),

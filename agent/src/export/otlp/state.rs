@@ -16,7 +16,7 @@ use std::{
 
 use super::config::Temporality;
 use crate::model::{
-    Availability, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stdio,
+    Availability, Causes, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stdio,
     StreamKind, Thread, ThreadKind, catalog,
 };
 
@@ -48,7 +48,7 @@ pub(super) struct StdioCounters {
 pub(super) struct Counters {
     pub(super) busy_ns: [u64; 2],
     pub(super) idle_ns: [u64; 2],
-    pub(super) stall_ns: [u64; 2],
+    pub(super) stalls: [Causes; 2],
     pub(super) stdio: BTreeMap<StdioKey, StdioCounters>,
     pub(super) cpu: Option<CpuTime>,
 }
@@ -171,7 +171,7 @@ impl ProcessState {
         let stalls = thread.stalls.since(&before.stalls);
         self.counters.busy_ns[kind] += busy;
         self.counters.idle_ns[kind] += idle;
-        self.counters.stall_ns[kind] += stalls.sum_ns;
+        self.counters.stalls[kind].merge(&thread.stall_causes.since(&before.stall_causes));
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
@@ -233,6 +233,8 @@ fn blank(thread: &Thread) -> Thread {
         turns: Histogram::default(),
         stalls: Histogram::default(),
         current_turn_ns: None,
+        current_turn_causes: Causes::default(),
+        stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,

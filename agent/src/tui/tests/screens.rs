@@ -10,6 +10,8 @@ fn fleet() -> Vec<ProcessInterval> {
     blocked.threads[0].idle_ns = 0;
     blocked.threads[0].turns = crate::model::Histogram::default();
     blocked.threads[0].current_turn_ns = Some(5_000 * sample::MS);
+    blocked.threads[0].current_turn_causes =
+        sample::causes(5_000 * sample::MS, &[(nodeprobe_ebpf::part::PART_CHILD_PROCESS, 4_990 * sample::MS)]);
     blocked.cpu_ratio = Some(0.998);
     blocked.rss_bytes = Some(203 * sample::MIB);
     blocked.heap_used_bytes = Some(88 * sample::MIB);

@@ -24,7 +24,7 @@ const SERVICE_MAX: u16 = 48;
 const MARGIN: u16 = 1;
 
 /// What a narrow screen does without, the first one first. What is not named stays: which service, how busy.
-const DROP_ORDER: [Column; 17] = [
+const DROP_ORDER: [Column; 18] = [
     Column::Age,
     Column::Node,
     Column::TurnP50,
@@ -38,6 +38,7 @@ const DROP_ORDER: [Column; 17] = [
     Column::Rss,
     Column::GcRatio,
     Column::Blocked,
+    Column::Cause,
     Column::Pid,
     Column::Stalls,
     Column::Current,
@@ -48,6 +49,7 @@ const DROP_ORDER: [Column; 17] = [
 const fn width(column: Column) -> u16 {
     match column {
         Column::Service => SERVICE_MIN,
+        Column::Cause => 13,
         Column::Node | Column::Current | Column::Stalls | Column::Stalled => 8,
         Column::Pid | Column::Thread | Column::TurnP99 | Column::TurnMax | Column::Stdout => 7,
         Column::Utilization | Column::TurnP50 | Column::GcLongest | Column::Cpu | Column::Age => 6,

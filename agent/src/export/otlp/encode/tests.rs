@@ -262,6 +262,17 @@ fn a_signal_that_is_not_observed_is_absent_and_said_to_be() {
 }
 
 #[test]
+fn stalls_whose_causes_are_not_observed_are_of_unknown_cause() {
+    let mut subject = process(7);
+    let mut signals = (*subject.signals).clone();
+    signals.insert(Signal::Sched, Availability::Unavailable(Arc::from("no tracepoint")));
+    subject.signals = Arc::new(signals);
+    let encoded = Exporter::new(Temporality::Cumulative).export_one(at(20), subject, true);
+    assert_eq!(points(&encoded, "nodeprobe.eventloop.stall.time", &["main"]).len(), 1);
+    assert_eq!(point(&encoded, "nodeprobe.eventloop.stall.time", &["main", "unknown"]).value, 0.2);
+}
+
+#[test]
 fn a_clock_that_was_set_back_never_ends_a_point_before_its_start() {
     let encoded = Exporter::new(Temporality::Cumulative).export_one(at(5), process(7), true);
     let turns = point(&encoded, "nodeprobe.eventloop.iteration.duration", &["main"]);

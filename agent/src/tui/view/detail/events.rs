@@ -9,7 +9,7 @@ use ratatui::{
 
 use super::{Context, Section, graphs::heap_change, in_ms};
 use crate::{
-    model::{Availability, GcKind, Signal, Stall, Stdio},
+    model::{Availability, Cause, GcKind, Signal, Stall, Stdio},
     report::{
         document::{is_observed, max_s},
         quantity::{UNKNOWN, bytes, or_unknown, percent},
@@ -20,6 +20,8 @@ use crate::{
 
 const MAX_STALLS: usize = 12;
 const MAX_PAUSES: usize = 8;
+/// Smaller shares of a stall only take room.
+const SHOWN_SHARE: f64 = 0.05;
 
 type Styled = (String, Style);
 
@@ -88,18 +90,38 @@ fn stream_line(
 /// The last stalls of all threads of the process, newest first.
 pub(super) fn stalls<'a>(context: &Context<'a>) -> Section<'a> {
     let (palette, stalls) = (context.palette, &context.history.stalls);
+    let observed = is_observed(&context.process.signals, Signal::Sched);
     let line = |stall: &Stall| {
         let duration_s = stall.duration_ns as f64 / 1e9;
         let thread = format!("{} {}", stall.thread.name(), stall.tid);
         let at_least = if stall.lower_bound { "at least " } else { "" };
         let startup = if stall.startup { "  start-up" } else { "" };
         let began = time_of_day(stall.began);
-        let text = format!("{began}  {thread:<14}  {at_least}{}{startup}", in_ms(duration_s));
+        let causes = if observed { format!("  {}", division(stall)) } else { String::new() };
+        let text = format!("{began}  {thread:<14}  {at_least}{}{startup}{causes}", in_ms(duration_s));
         (text, palette.level(Level::of(Some(duration_s), 0.5, 1.0)))
     };
     let lines: Vec<Styled> = stalls.iter().rev().take(MAX_STALLS).map(line).collect();
     let about = if lines.is_empty() { "none seen" } else { "newest first" };
     list("Last stalls", about.to_owned(), palette.dim, lines)
+}
+
+/// `sync_io 70% (fsync), on_cpu 20%`: what took at least a twentieth of a stall, most first, and the system call of its
+/// longest sleep.
+fn division(stall: &Stall) -> String {
+    let total_ns = stall.causes.total_ns().max(1) as f64;
+    let mut shares: Vec<(Cause, f64)> =
+        stall.causes.iter().map(|(cause, ns)| (cause, ns as f64 / total_ns)).collect();
+    shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let slept_in = stall.longest_sleep.and_then(|sleep| sleep.syscall);
+    let mut slept_in = slept_in.map(|syscall| format!(" ({syscall})"));
+    let mut show = |(cause, share): (Cause, f64)| {
+        let syscall = if cause.is_sleep() { slept_in.take() } else { None };
+        format!("{} {:.0}%{}", cause.name(), share * 100.0, syscall.unwrap_or_default())
+    };
+    let shown: Vec<String> =
+        shares.into_iter().filter(|(_, share)| *share >= SHOWN_SHARE).map(&mut show).collect();
+    shown.join(", ")
 }
 
 /// The last GC pauses worth an event, newest first.

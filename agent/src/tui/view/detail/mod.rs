@@ -190,6 +190,9 @@ fn loop_line<'a>(context: &Context<'a>, thread: &ThreadInterval, row: Option<&Ro
             ("p50", Column::TurnP50),
         ] {
             number(label, column.cell(row), palette.level(column.level(row)));
+            if column == Column::Stalled && row.stall_cause.is_some() {
+                number("by", Column::Cause.cell(row), Style::new());
+            }
         }
     }
     Line::from(spans)

@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 
 use super::{
     Exporter, Process, State, StreamKind, Temporality, ThreadKind, attribute,
-    fixture::{MS, SECOND, at, busy_thread, process, snapshot, thread, turns},
+    fixture::{MS, SECOND, at, busy_thread, process, snapshot, synchronous, thread, turns},
     point, points,
 };
 
@@ -102,15 +102,20 @@ fn a_delta_that_was_not_accepted_is_merged_into_the_next() {
     exporter.export_one(at(20), process(7), true);
     let mut second = process(7);
     second.threads[0].stalls = turns(&[200 * MS, 900 * MS]);
+    second.threads[0].stall_causes = synchronous(1100 * MS, 150 * MS);
     second.stdout.bytes += 100;
     exporter.export_one(at(35), second.clone(), false);
     second.threads[0].stalls = turns(&[200 * MS, 900 * MS, 60 * MS]);
+    second.threads[0].stall_causes = synchronous(1160 * MS, 200 * MS);
     second.stdout.bytes += 11;
     let merged = exporter.export_one(at(50), second.clone(), true);
     let stalls = point(&merged, "nodeprobe.eventloop.stall.duration", &["main"]);
     assert_eq!((stalls.count, stalls.start_s, stalls.end_s, stalls.max), (2, 20, 50, Some(0.9)));
     assert!((stalls.value - 0.96).abs() < 1e-9);
-    assert!((point(&merged, "nodeprobe.eventloop.stall.time", &["main"]).value - 0.96).abs() < 1e-9);
+    for (cause, expected_s) in [("on_cpu", 0.91), ("sync_io", 0.05), ("gc", 0.0)] {
+        let time = point(&merged, "nodeprobe.eventloop.stall.time", &["main", cause]);
+        assert!((time.value - expected_s).abs() < 1e-9, "{cause}: {time:?}");
+    }
     assert_eq!(point(&merged, "nodeprobe.stdio.io", &["stdout"]).value, 111.0);
     let next = exporter.export_one(at(65), second, true);
     assert_eq!(point(&next, "nodeprobe.eventloop.stall.duration", &["main"]).count, 0);
@@ -140,8 +145,8 @@ fn lowmemory_means_delta_histograms_and_cumulative_counters() {
     let encoded = exporter.export_one(at(30), process(7), true);
     let stalls = point(&encoded, "nodeprobe.eventloop.stall.duration", &["main"]);
     assert_eq!((stalls.count, stalls.temporality), (0, Some(AggregationTemporality::Delta)));
-    let time = point(&encoded, "nodeprobe.eventloop.stall.time", &["main"]);
-    assert_eq!((time.value, time.start_s), (0.2, 10));
+    let time = point(&encoded, "nodeprobe.eventloop.stall.time", &["main", "sync_io"]);
+    assert_eq!((time.value, time.start_s), (0.15, 10));
     assert_eq!(time.temporality, Some(AggregationTemporality::Cumulative));
 }
 

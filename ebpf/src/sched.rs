@@ -1,0 +1,172 @@
+//! Off and on the processor: how a turn divides into running, waiting for a processor and being asleep, and where.
+//!
+//! Every switch and every waking of the host passes here, so the look-up of the thread is all that most of them cost.
+//! A record is written by its own thread when it leaves, and by whoever wakes it or gives way to it afterwards; the
+//! scheduler orders these, so there is still one writer at a time.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use nodeprobe_ebpf::{
+    ThreadRecord,
+    part::{PART_ASLEEP, PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS, SYSCALL_UNKNOWN, SYSCALLS_LEN},
+    thread::STATE_WAIT,
+};
+
+use crate::{maps::SYSCALL_PARTS, target};
+
+/// Offsets in the format of `sched:sched_switch`; the same since 2.6.
+const PREV_PID: usize = 24;
+const PREV_STATE: usize = 32;
+const NEXT_PID: usize = 56;
+/// `sched:sched_wakeup`.
+const WOKEN_PID: usize = 24;
+
+/// Bits of `prev_state` that mean asleep; none of them: still ready to run. Above them is the mark of a preemption.
+const ASLEEP: u64 = 0xff;
+
+/// Of the thread that a processor runs when there is nothing to run.
+const IDLE_PID: u32 = 0;
+/// An idle processor takes 10 to 30 µs to run a thread that was woken (measured in a virtual machine). A wait on an idle
+/// processor that is far longer is that of a cgroup whose quota is used up.
+const IDLE_EXIT_NS: u64 = 1_000_000;
+
+#[inline(always)]
+fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
+    // SAFETY: the context holds the fields at these constant offsets; the verifier checks the bound.
+    unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(offset).cast::<T>()) }
+}
+
+/// `sched:sched_switch`.
+#[tracepoint]
+pub(crate) fn sched_switch(ctx: TracePointContext) -> u32 {
+    switch::<true>(&ctx)
+}
+
+/// The same for kernels before 5.15, which do not tell in which system call a thread is.
+#[tracepoint]
+pub(crate) fn sched_switch_blind(ctx: TracePointContext) -> u32 {
+    switch::<false>(&ctx)
+}
+
+#[inline(always)]
+fn switch<const SEES_SYSCALL: bool>(ctx: &TracePointContext) -> u32 {
+    // The switch has not happened yet: the current thread is the one that leaves.
+    if let Some(thread) = target::current()
+        && thread.state != STATE_WAIT
+    {
+        leave::<SEES_SYSCALL>(thread, field(ctx, PREV_STATE));
+    }
+    if let Some(thread) = target::by_tid(field(ctx, NEXT_PID))
+        && thread.off_cpu_since_ns != 0
+    {
+        let now = target::now_ns();
+        // Nobody was in the way on a processor that was idle; it had to leave its sleep first.
+        let was_idle =
+            field::<u32>(ctx, PREV_PID) == IDLE_PID && now - thread.off_cpu_since_ns < IDLE_EXIT_NS;
+        let part =
+            if thread.off_cpu_woken != 0 && !was_idle { PART_CPU_WAIT as u32 } else { thread.off_cpu_part };
+        credit(thread, part, now);
+        thread.off_cpu_since_ns = 0;
+    }
+    0
+}
+
+/// `sched:sched_wakeup`: from here on the thread waits for a processor.
+#[tracepoint]
+pub(crate) fn sched_wakeup(ctx: TracePointContext) -> u32 {
+    if let Some(thread) = target::by_tid(field(&ctx, WOKEN_PID))
+        && thread.off_cpu_since_ns != 0
+        && thread.off_cpu_woken == 0
+    {
+        let now = target::now_ns();
+        credit(thread, thread.off_cpu_part, now);
+        thread.off_cpu_woken = 1;
+        thread.off_cpu_since_ns = now;
+    }
+    0
+}
+
+#[inline(always)]
+fn leave<const SEES_SYSCALL: bool>(thread: &mut ThreadRecord, prev_state: u64) {
+    let is_ready = prev_state & ASLEEP == 0;
+    thread.off_cpu_woken = is_ready.into();
+    if is_ready {
+        thread.off_cpu_part = PART_CPU_WAIT as u32;
+    } else {
+        let syscall = if SEES_SYSCALL { syscall_of_current() } else { SYSCALL_UNKNOWN };
+        thread.off_cpu_syscall = syscall;
+        thread.off_cpu_part = if thread.gc_active != 0 {
+            PART_GC as u32
+        } else if thread.write_start_ns != 0 {
+            PART_STDIO_WRITE as u32
+        } else if syscall < SYSCALLS_LEN {
+            SYSCALL_PARTS.get(syscall).copied().unwrap_or(PART_ASLEEP as u32)
+        } else {
+            PART_ASLEEP as u32
+        };
+    }
+    thread.off_cpu_since_ns = target::now_ns();
+}
+
+/// Adds the time off the processor up to now to a part.
+#[inline(always)]
+fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64) {
+    let duration_ns = now_ns - thread.off_cpu_since_ns;
+    target::begin_change(&mut thread.seq_end);
+    add(&mut thread.turn_parts_ns, part as usize, duration_ns);
+    if part != PART_CPU_WAIT as u32 && duration_ns > thread.longest_sleep_ns {
+        thread.longest_sleep_ns = duration_ns;
+        thread.longest_sleep_syscall = thread.off_cpu_syscall;
+    }
+    target::end_change(&mut thread.seq_begin, thread.seq_end);
+}
+
+#[inline(always)]
+fn add(parts_ns: &mut [u64; PARTS], part: usize, duration_ns: u64) {
+    if part < PARTS {
+        parts_ns[part] += duration_ns;
+    }
+}
+
+/// The system call of the current thread; [`SYSCALL_UNKNOWN`] in a page fault.
+#[inline(always)]
+fn syscall_of_current() -> u32 {
+    /// Of `orig_ax` and of `syscallno` in the register set that `ptrace` shows, which is ABI.
+    #[cfg(bpf_target_arch = "x86_64")]
+    const NUMBER: usize = 120;
+    #[cfg(bpf_target_arch = "aarch64")]
+    const NUMBER: usize = 280;
+    // SAFETY: both helpers always succeed on the current thread; the verifier knows the type of what they return.
+    unsafe {
+        let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
+        core::ptr::read_volatile(registers.add(NUMBER).cast::<u64>()) as u32
+    }
+}
+
+/// Time already counted while the bracket around a collection or a write was open: waiting for a processor, and
+/// asleep inside. Taken at its begin and handed to [`close_bracket`] at its end.
+#[inline(always)]
+pub(crate) fn open_bracket(thread: &ThreadRecord, part: usize) -> u64 {
+    thread.turn_parts_ns[PART_CPU_WAIT] + thread.turn_parts_ns[part]
+}
+
+/// Adds to `part` what of the bracket's time is not counted yet: it ran.
+#[inline(always)]
+pub(crate) fn close_bracket(thread: &mut ThreadRecord, part: usize, opened_ns: u64, duration_ns: u64) {
+    let counted_ns = open_bracket(thread, part) - opened_ns;
+    if duration_ns > counted_ns {
+        thread.turn_parts_ns[part] += duration_ns - counted_ns;
+    }
+}
+
+/// A new turn begins.
+#[inline(always)]
+pub(crate) fn reset(thread: &mut ThreadRecord) {
+    thread.turn_parts_ns = [0; PARTS];
+    thread.longest_sleep_ns = 0;
+    thread.longest_sleep_syscall = SYSCALL_UNKNOWN;
+}

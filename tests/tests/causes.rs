@@ -1,0 +1,210 @@
+//! What stalls were spent with, against the kernel's own accounting of the thread and against Node's of its pauses.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use nodeprobe_tests::{
+    Agent, Node, Report, Workload, assert_within, on_every_node, on_one_node, process::OwnedProcess,
+    skip::skip, stdio::SleepyReader, workload::number,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+on_every_node!(each_stall_is_spent_with_what_it_was_spent_with);
+on_one_node!(Node::of_major(22) => a_thread_without_a_processor_waits_for_one);
+on_one_node!(Node::of_major(24) => a_thread_whose_quota_is_used_up_waits_for_a_processor);
+
+/// Bar of each share: five points.
+const TOLERANCE: f64 = 0.05;
+
+/// What Node and the kernel wrote down about one turn, as shares of its duration.
+struct Truth {
+    ran: f64,
+    /// Ready to run without a processor.
+    waited: f64,
+    in_gc: f64,
+    slept: f64,
+}
+
+impl Truth {
+    fn of(turn: &Value) -> Self {
+        let share = |field| number(turn, field) / number(turn, "duration_ms");
+        let (ran, waited, in_gc) = (share("ran_ms"), share("waited_ms"), share("gc_ms"));
+        Self { ran, waited, in_gc, slept: 1.0 - ran - waited }
+    }
+}
+
+/// A workload and the agent that watches it.
+struct Watched {
+    agent: Agent,
+    workload: Workload,
+    _directory: TempDir,
+}
+
+impl Watched {
+    fn start(node: &Node, stdout: Option<OwnedFd>) -> Self {
+        let directory = TempDir::new().expect("a scratch directory can be made");
+        let fifo = directory.path().join("fifo");
+        let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
+        assert!(made.success(), "mkfifo {}: {made}", fifo.display());
+        // Node's pauses include the time for which V8's own helper threads take the processor away.
+        let mut plan = Workload::plan(node, "causes.js").flag("--single-threaded-gc").args([&fifo]);
+        if let Some(stdout) = stdout {
+            plan = plan.stdout(stdout);
+        }
+        let workload = plan.start();
+        workload.wait_for("ready");
+        let agent = Agent::observing([&workload]);
+        Self { agent, workload, _directory: directory }
+    }
+
+    /// Has one turn spent in a way and returns the shares that nodeprobe tells, and those that are true.
+    fn turn(&mut self, kind: &str) -> (Value, Truth) {
+        let (before, turns) = (self.agent.mark(), self.workload.notes("turn").len());
+        self.workload.say(kind);
+        let turn = self.workload.wait_for_nth("turn", turns + 1).pop().expect("there is one turn more");
+        let shares = shares(&self.agent.reports_since(before), self.workload.pid());
+        (shares, Truth::of(&turn))
+    }
+}
+
+/// `by_cause` over all reports, divided by the stalled time.
+fn shares(reports: &[Report], pid: u32) -> Value {
+    let mut sums = serde_json::Map::new();
+    let mut time_s = 0.0;
+    for event_loop in reports.iter().filter_map(|report| report.main_loop(pid)) {
+        time_s += event_loop["stalls"]["time_s"].as_f64().expect("stalls are observed");
+        for (cause, value) in event_loop["stalls"]["by_cause"].as_object().expect("causes are observed") {
+            let sum = sums.entry(cause.clone()).or_insert(Value::from(0.0));
+            *sum = Value::from(sum.as_f64().unwrap_or(0.0) + value.as_f64().expect("a number"));
+        }
+    }
+    assert!(time_s > 0.3, "{time_s} s stalled");
+    sums.into_iter().map(|(cause, sum)| (cause, Value::from(sum.as_f64().unwrap_or(0.0) / time_s))).collect()
+}
+
+#[track_caller]
+fn assert_share(shares: &Value, cause: &str, expected: f64, what: &str) {
+    assert_within(number(shares, cause), expected, TOLERANCE, &format!("{cause}, {what}: {shares}"));
+}
+
+/// The cause with the greatest share.
+fn leading(shares: &Value) -> &str {
+    let shares = shares.as_object().expect("causes");
+    let (cause, _) = shares
+        .iter()
+        .max_by(|(_, a), (_, b)| a.as_f64().partial_cmp(&b.as_f64()).expect("shares are numbers"))
+        .expect("there are causes");
+    cause
+}
+
+fn each_stall_is_spent_with_what_it_was_spent_with(node: &Node) {
+    let (reading, writing) = io::pipe().expect("a pipe can be made");
+    let reader = SleepyReader::start(reading, Duration::from_millis(400));
+    let mut watched = Watched::start(node, Some(writing.into()));
+    for (kind, cause) in [
+        ("cpu", "on_cpu"),
+        ("fsync", "sync_io"),
+        ("fifo", "sync_io"),
+        ("exec-sync", "child_process"),
+        ("lock", "lock"),
+        ("stdout", "stdio_write"),
+    ] {
+        let (shares, truth) = watched.turn(kind);
+        let what = format!("{kind}, {}", node.label);
+        assert_share(&shares, "cpu_wait", truth.waited, &what);
+        match cause {
+            // Some collections there may be, and those are told apart.
+            "on_cpu" => {
+                assert_within(number(&shares, cause) + number(&shares, "gc"), truth.ran, TOLERANCE, &what);
+                assert_eq!(leading(&shares), cause, "{what}: {shares}");
+            }
+            // Copying into the pipe is part of the write.
+            "stdio_write" => assert_share(&shares, cause, 1.0 - truth.waited, &what),
+            _ => assert_share(&shares, cause, truth.slept, &what),
+        }
+        // A disk may be quicker than the code that waits for it: then it is not what most of the time went to.
+        if truth.slept > 0.5 {
+            assert_eq!(leading(&shares), cause, "{what}: {shares}");
+        }
+    }
+    let (shares, truth) = watched.turn("gc");
+    let what = format!("gc, {}", node.label);
+    assert!(truth.in_gc > 0.1, "the workload collects too little: {}", truth.in_gc);
+    assert_share(&shares, "gc", truth.in_gc, &what);
+    assert_share(&shares, "cpu_wait", truth.waited, &what);
+    watched.workload.end();
+    reader.notes();
+    watched.agent.end();
+}
+
+fn a_thread_without_a_processor_waits_for_one(node: &Node) {
+    let mut watched = Watched::start(node, None);
+    let pin = |pid: u32| {
+        let status =
+            Command::new("taskset").args(["-pc", "0", &pid.to_string()]).output().expect("taskset is there");
+        assert!(status.status.success(), "{status:?}");
+    };
+    pin(watched.workload.pid());
+    let competitors: Vec<OwnedProcess> = (0..2)
+        .map(|_| OwnedProcess::spawn(Command::new("sh").args(["-c", "while :; do :; done"])))
+        .inspect(|competitor| pin(competitor.pid()))
+        .collect();
+    let (shares, truth) = watched.turn("cpu");
+    drop(competitors);
+    assert!(truth.ran < 0.6, "the competitors left it {} of the processor", truth.ran);
+    assert_share(&shares, "cpu_wait", 1.0 - truth.ran, "two competitors");
+    let (shares, truth) = watched.turn("cpu");
+    assert_share(&shares, "cpu_wait", truth.waited, "the competitors have gone");
+    watched.agent.end();
+}
+
+fn a_thread_whose_quota_is_used_up_waits_for_a_processor(node: &Node) {
+    let mut watched = Watched::start(node, None);
+    let quota = match Quota::of_a_fifth(watched.workload.pid()) {
+        Ok(quota) => quota,
+        Err(error) => return skip(&format!("no cgroup with a quota can be made: {error}")),
+    };
+    let (shares, truth) = watched.turn("cpu");
+    assert!(truth.ran < 0.5, "the quota left it {} of a processor", truth.ran);
+    // Being throttled is not in the kernel's account of waiting, but nothing in this turn sleeps.
+    assert_share(&shares, "cpu_wait", 1.0 - truth.ran, "quota of a fifth");
+    assert_eq!(leading(&shares), "cpu_wait", "{shares}");
+    watched.workload.end();
+    watched.agent.end();
+    drop(quota);
+}
+
+/// A cgroup that may use a fifth of a processor, removed when dropped.
+struct Quota(PathBuf);
+
+impl Quota {
+    fn of_a_fifth(pid: u32) -> io::Result<Self> {
+        let name = format!("nodeprobe-test-{pid}");
+        let v1 = Path::new("/sys/fs/cgroup/cpu");
+        let (directory, file, value) = if v1.join("cpu.cfs_quota_us").exists() {
+            (v1.join(name), "cpu.cfs_quota_us", "20000")
+        } else {
+            (Path::new("/sys/fs/cgroup").join(name), "cpu.max", "20000 100000")
+        };
+        fs::create_dir(&directory)?;
+        let quota = Self(directory);
+        fs::write(quota.0.join(file), value)?;
+        fs::write(quota.0.join("cgroup.procs"), pid.to_string())?;
+        Ok(quota)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // It can be removed once the process has gone, which the test has seen to.
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
