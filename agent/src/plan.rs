@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
+use nodeprobe_ebpf::gc_stop;
+
 use crate::{
     binary::{Binary, FileOffset, Hook, Roles, Rule},
     model::{Availability, Signal},
@@ -34,6 +36,8 @@ pub struct ProbePoint {
     pub file: usize,
     pub offset: FileOffset,
     pub rule: Rule,
+    /// What the program is told about this file.
+    pub cookie: Option<u64>,
 }
 
 /// A piece of code in one of the files given to [`plan`].
@@ -58,7 +62,9 @@ const FIRST_V8_WITH_KNOWN_SPACES: u32 = 11;
 
 /// Plans for the files of one process in the order of the dynamic linker: executable, `libnode`, `libuv`. Each
 /// component is taken from the first file that has it, because that copy's symbols win.
-pub fn plan(files: &[&Binary]) -> Plan {
+///
+/// `has_cookies`: the kernel hands programs a number per probe (5.15 and later).
+pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     let node = component(files, |has| has.node);
     let v8 = component(files, |has| has.v8);
     let libuv = component(files, |has| has.libuv);
@@ -75,11 +81,16 @@ pub fn plan(files: &[&Binary]) -> Plan {
     }
     if let Ok(kind) = gc {
         // The begin last, so that no pause is begun whose kind, heap or end is missed.
-        add_points(&mut points, v8, &[Hook::GcEnd]);
+        let sizes = v8.filter(|(_, binary)| has_cookies && !binary.points(Hook::GcStop).is_empty());
+        let sizes = sizes.and_then(|(_, binary)| binary.gc_sizes);
+        add_points(&mut points, v8, &[if sizes.is_some() { Hook::GcStop } else { Hook::GcEnd }]);
+        for point in points.iter_mut().filter(|point| point.hook == Hook::GcStop) {
+            point.cookie = sizes.map(|sizes| gc_stop::cookie(sizes.before, sizes.after));
+        }
         if kind == GcKindSource::Functions {
             add_points(&mut points, v8, &[Hook::GcMinor, Hook::GcMajor]);
         }
-        if heap.is_ok() {
+        if heap.is_ok() && sizes.is_none() {
             add_points(&mut points, v8, &[Hook::HeapSize]);
         }
         add_points(&mut points, v8, &[Hook::GcStart]);
@@ -117,6 +128,7 @@ fn add_points(points: &mut Vec<ProbePoint>, component: Component<'_>, hooks: &[H
             file,
             offset: point.offset,
             rule: point.rule,
+            cookie: None,
         }));
     }
 }
@@ -202,7 +214,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::binary::{Architecture, Instruction, Point, V8Version, VirtualAddress};
+    use crate::binary::{Architecture, GcSizes, Instruction, Point, V8Version, VirtualAddress};
 
     fn v8(major: u32) -> V8Version {
         V8Version { major, minor: 6, build: 233, patch: 17 }
@@ -231,6 +243,7 @@ mod tests {
             points: Hook::ALL.into_iter().enumerate().map(|(n, hook)| (hook, vec![point(n)])).collect(),
             missing: BTreeMap::new(),
             backend_fd_offset: Some(64),
+            gc_sizes: None,
         }
     }
 
@@ -261,8 +274,9 @@ mod tests {
         let Plan { points, signals, gc_kind, backend_fd_offset, worker_run } = plan;
         let mut lines: Vec<String> = points
             .iter()
-            .map(|ProbePoint { hook, file, offset, rule }| {
-                format!("{} file {file} {:#x} {}", hook.name(), offset.0, rule.name())
+            .map(|ProbePoint { hook, file, offset, rule, cookie }| {
+                let cookie = cookie.map(|cookie| format!(" {cookie:#x}")).unwrap_or_default();
+                format!("{} file {file} {:#x} {}{cookie}", hook.name(), offset.0, rule.name())
             })
             .collect();
         lines.extend(signals.iter().map(|(signal, availability)| match availability {
@@ -278,15 +292,15 @@ mod tests {
 
     #[test]
     fn an_official_build_has_every_signal_from_one_file() {
-        assert_snapshot!(in_words(&plan(&[&official(10)])), @r#"
+        assert_snapshot!(in_words(&plan(&[&official(10)], true)), @r#"
         worker_run file 0 0x400 dynsym
         load_environment file 0 0x100 dynsym
         spin_event_loop file 0 0x200 dynsym
         uv_run file 0 0x300 dynsym
         gc_end file 0 0x600 dynsym
-        gc_minor file 0 0x700 dynsym
-        gc_major file 0 0x800 dynsym
-        heap_size file 0 0x900 dynsym
+        gc_minor file 0 0x800 dynsym
+        gc_major file 0 0x900 dynsym
+        heap_size file 0 0xa00 dynsym
         gc_start file 0 0x500 dynsym
         event_loop: ok
         stdio: ok
@@ -299,8 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn where_v8_keeps_the_heap_sizes_is_known_one_cheap_probe_ends_the_pause() {
+        let mut binary = official(10);
+        binary.gc_sizes = Some(GcSizes { before: 0x38, after: 0x40 });
+        let hooks = |plan: &Plan| -> Vec<(Hook, Option<u64>)> {
+            let of_gc = |point: &&ProbePoint| point.hook >= Hook::GcStart;
+            plan.points.iter().filter(of_gc).map(|point| (point.hook, point.cookie)).collect()
+        };
+        let expected = [
+            (Hook::GcStop, Some(gc_stop::cookie(0x38, 0x40))),
+            (Hook::GcMinor, None),
+            (Hook::GcMajor, None),
+            (Hook::GcStart, None),
+        ];
+        let cheap = plan(&[&binary], true);
+        assert_eq!(hooks(&cheap), expected);
+        let before_5_15 = plan(&[&binary], false);
+        assert!(before_5_15.points.iter().any(|point| point.hook == Hook::HeapSize));
+        assert!(before_5_15.points.iter().all(|point| point.hook != Hook::GcStop));
+        assert_eq!(cheap.signals, before_5_15.signals);
+    }
+
+    #[test]
     fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
-        assert_snapshot!(in_words(&plan(&[&stripped_24()])), @r#"
+        assert_snapshot!(in_words(&plan(&[&stripped_24()], true)), @r#"
         worker_run file 0 0x400 dynsym
         load_environment file 0 0x100 dynsym
         spin_event_loop file 0 0x200 dynsym
@@ -324,15 +360,15 @@ mod tests {
         let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| *hook != Hook::UvRun).collect();
         let libnode = only(official(10), node, &hooks);
         let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
-        assert_snapshot!(in_words(&plan(&[&stub, &libnode, &libuv])), @r#"
+        assert_snapshot!(in_words(&plan(&[&stub, &libnode, &libuv], true)), @r#"
         worker_run file 1 0x400 dynsym
         load_environment file 1 0x100 dynsym
         spin_event_loop file 1 0x200 dynsym
         uv_run file 2 0x300 dynsym
         gc_end file 1 0x600 dynsym
-        gc_minor file 1 0x700 dynsym
-        gc_major file 1 0x800 dynsym
-        heap_size file 1 0x900 dynsym
+        gc_minor file 1 0x800 dynsym
+        gc_major file 1 0x900 dynsym
+        heap_size file 1 0xa00 dynsym
         gc_start file 1 0x500 dynsym
         event_loop: ok
         stdio: ok
@@ -347,18 +383,18 @@ mod tests {
     #[test]
     fn a_second_libuv_of_an_addon_is_not_probed() {
         let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
-        assert_eq!(plan(&[&official(10), &libuv]), plan(&[&official(10)]));
+        assert_eq!(plan(&[&official(10), &libuv], true), plan(&[&official(10)], true));
     }
 
     #[test]
     fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
         let binary = only(official(10), Roles { node: true, v8: true, libuv: false }, &Hook::ALL);
-        assert_snapshot!(in_words(&plan(&[&binary])), @r#"
+        assert_snapshot!(in_words(&plan(&[&binary], true)), @r#"
         worker_run file 0 0x400 dynsym
         gc_end file 0 0x600 dynsym
-        gc_minor file 0 0x700 dynsym
-        gc_major file 0 0x800 dynsym
-        heap_size file 0 0x900 dynsym
+        gc_minor file 0 0x800 dynsym
+        gc_major file 0 0x900 dynsym
+        heap_size file 0 0xa00 dynsym
         gc_start file 0 0x500 dynsym
         event_loop: uv_run is neither in the executable nor in a mapped libuv.so
         stdio: ok
@@ -373,10 +409,10 @@ mod tests {
     #[test]
     fn one_of_the_two_functions_that_enter_the_loop_is_enough() {
         for hook in [Hook::LoadEnvironment, Hook::SpinEventLoop] {
-            let plan = plan(&[&without(official(10), &[hook])]);
+            let plan = plan(&[&without(official(10), &[hook])], true);
             assert_eq!(plan.signals[&Signal::EventLoop], Availability::Ok, "without {}", hook.name());
         }
-        let plan = plan(&[&without(official(10), &[Hook::LoadEnvironment, Hook::SpinEventLoop])]);
+        let plan = plan(&[&without(official(10), &[Hook::LoadEnvironment, Hook::SpinEventLoop])], true);
         assert_ne!(plan.signals[&Signal::EventLoop], Availability::Ok);
     }
 
@@ -384,7 +420,7 @@ mod tests {
     fn an_unknown_place_of_the_epoll_descriptor_costs_the_event_loop() {
         let mut binary = official(10);
         binary.backend_fd_offset = None;
-        let plan = plan(&[&binary]);
+        let plan = plan(&[&binary], true);
         assert_eq!(
             plan.signals[&Signal::EventLoop],
             Availability::Unavailable(
@@ -398,7 +434,7 @@ mod tests {
     #[test]
     fn half_a_pair_of_collection_probes_is_never_attached() {
         for hook in [Hook::GcStart, Hook::GcEnd] {
-            let plan = plan(&[&without(official(10), &[hook])]);
+            let plan = plan(&[&without(official(10), &[hook])], true);
             assert!(plan.points.iter().all(|point| {
                 !matches!(
                     point.hook,
@@ -413,7 +449,7 @@ mod tests {
 
     #[test]
     fn before_v8_11_the_space_does_not_tell_the_kind() {
-        let without_kinds = |major| plan(&[&without(official(major), &[Hook::GcMinor])]);
+        let without_kinds = |major| plan(&[&without(official(major), &[Hook::GcMinor])], true);
         assert_eq!(without_kinds(11).gc_kind, Some(GcKindSource::RequestedSpace));
         assert_eq!(without_kinds(10).gc_kind, None);
         assert_eq!(
@@ -428,7 +464,7 @@ mod tests {
     #[test]
     fn what_is_no_node_has_only_the_signals_of_tracepoints() {
         let binary = only(official(10), Roles::default(), &[]);
-        assert_snapshot!(in_words(&plan(&[&binary])), @r"
+        assert_snapshot!(in_words(&plan(&[&binary], true)), @r"
         event_loop: no Node symbols in the executable or a mapped libnode.so
         stdio: ok
         gc: no V8 symbols in the executable or a mapped libnode.so
@@ -437,6 +473,6 @@ mod tests {
         sched: ok
         None None None
         ");
-        assert_eq!(plan(&[]), plan(&[&binary]));
+        assert_eq!(plan(&[], true), plan(&[&binary], true));
     }
 }

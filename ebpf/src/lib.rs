@@ -7,6 +7,7 @@
 
 pub mod drop_reason;
 pub mod event;
+pub mod gc_stop;
 pub mod histogram;
 pub mod part;
 pub mod stdio_record;

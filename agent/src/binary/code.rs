@@ -99,6 +99,60 @@ pub(super) fn returned_field(architecture: Architecture, code: &[u8]) -> Option<
     }
 }
 
+/// Displacement of the field of `this` in which a method stores what its only call of `callee` returns.
+///
+/// Only the shape that compilers give it is accepted: `this` is copied to a register that calls preserve, and the result is
+/// stored through that register before anything else is called. Not on aarch64.
+pub(super) fn stored_result(
+    architecture: Architecture,
+    code: &[u8],
+    start: VirtualAddress,
+    callee: VirtualAddress,
+) -> Option<u16> {
+    /// `lea` of an argument for the next call may stand in between.
+    const MAX_DISTANCE: usize = 3;
+    /// Objects with a virtual function or two begin with pointers, and no tracer is larger than some KiB.
+    const PLAUSIBLE: Range<u64> = 8..4096;
+    if architecture != Architecture::X86_64 {
+        return None;
+    }
+    let mut this = None;
+    let mut instructions = x86_instructions(code, start);
+    let mut found = None;
+    while let Some(instruction) = instructions.next() {
+        match instruction.mnemonic() {
+            Mnemonic::INVALID => return None,
+            Mnemonic::Mov if this.is_none() && instruction.op1_register() == Register::RDI => {
+                this = Some(instruction.op0_register()).filter(|register| PRESERVED.contains(register));
+            }
+            Mnemonic::Call if x86_target(&instruction) == Some(callee.0) => {
+                let is_store = |next: &X86| {
+                    next.mnemonic() == Mnemonic::Mov
+                        && next.op0_kind() == OpKind::Memory
+                        && next.op1_register() == Register::RAX
+                };
+                let mut next = instructions
+                    .by_ref()
+                    .take(MAX_DISTANCE)
+                    .take_while(|next| next.mnemonic() != Mnemonic::Call);
+                let store = next.find(is_store)?;
+                let displacement = store.memory_displacement64();
+                let is_field = Some(store.memory_base()) == this
+                    && store.memory_index() == Register::None
+                    && PLAUSIBLE.contains(&displacement);
+                if !is_field || found.replace(displacement as u16).is_some() {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Registers of x86-64 that keep their value over calls.
+const PRESERVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
+
 /// Decodes the address of `Heap::CollectGarbage` from the code of the exported
 /// `v8::Isolate::RequestGarbageCollectionForTesting(GarbageCollectionType)`, a thin wrapper: its minor branch
 /// ends in `heap()->CollectGarbage(NEW_SPACE, kTesting, kGCCallbackFlagForced)`, its full branch in
@@ -255,6 +309,30 @@ mod tests {
         // ldr w0, [x0, #64]; ret
         let code = [0x00, 0x40, 0x40, 0xb9, 0xc0, 0x03, 0x5f, 0xd6];
         assert_eq!(returned_field(Architecture::Aarch64, &code), Some(64));
+    }
+
+    #[test]
+    fn a_result_is_found_in_the_field_of_this_it_is_stored_in_and_nowhere_else() {
+        let callee = VirtualAddress(0x2000);
+        // push %rbp; mov %rsp,%rbp; push %rbx; mov %rdi,%rbx; mov (%rdi),%rdi; call 2000
+        let begin =
+            [0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x89, 0xfb, 0x48, 0x8b, 0x3f, 0xe8, 0xf0, 0x0f, 0x00, 0x00];
+        let stored = |rest: &[u8], architecture| {
+            stored_result(architecture, &[&begin[..], rest].concat(), START, callee)
+        };
+        let on_x86 = |rest: &[u8]| stored(rest, Architecture::X86_64);
+        // lea -0x30(%rbp),%rdi; mov %rax,0x40(%rbx); ret
+        let good = [0x48, 0x8d, 0x7d, 0xd0, 0x48, 0x89, 0x43, 0x40, 0xc3];
+        assert_eq!(on_x86(&good), Some(0x40));
+        assert_eq!(stored(&good, Architecture::Aarch64), None);
+        assert_eq!(on_x86(&[0x48, 0x89, 0x41, 0x40, 0xc3]), None, "mov %rax,0x40(%rcx): not this");
+        assert_eq!(on_x86(&[0x48, 0x89, 0x03, 0xc3]), None, "mov %rax,(%rbx): the first field is a pointer");
+        assert_eq!(on_x86(&[0xc3]), None, "not stored");
+        // call 3000 in between: the result is another's.
+        assert_eq!(on_x86(&[0xe8, 0xeb, 0x1f, 0x00, 0x00, 0x48, 0x89, 0x43, 0x40, 0xc3]), None);
+        // mov %rax,0x40(%rbx); call 2000; mov %rax,0x48(%rbx): which of the two?
+        let twice = [0x48, 0x89, 0x43, 0x40, 0xe8, 0xe7, 0x0f, 0x00, 0x00, 0x48, 0x89, 0x43, 0x48, 0xc3];
+        assert_eq!(on_x86(&twice), None);
     }
 
     #[test]

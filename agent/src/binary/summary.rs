@@ -31,6 +31,11 @@ pub fn summary(binary: &Binary) -> String {
         let offset = binary.backend_fd_offset.map_or_else(unknown, |offset| offset.to_string());
         line("epoll descriptor", &format!("byte {offset} of uv_loop_t"));
     }
+    if binary.has.v8 {
+        let sizes =
+            binary.gc_sizes.map_or_else(unknown, |sizes| format!("{} and {}", sizes.before, sizes.after));
+        line("heap sizes", &format!("bytes {sizes} of GCTracer"));
+    }
     for hook in Hook::ALL {
         match binary.missing.get(&hook) {
             Some(reason) => line(hook.name(), &format!("none: {reason}")),

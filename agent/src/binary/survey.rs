@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, collections::BTreeMap, ops::Range};
 
 use super::{
-    Architecture, FileOffset, Hook, Instruction, Point, Roles, Rule, VirtualAddress,
+    Architecture, FileOffset, GcSizes, Hook, Instruction, Point, Roles, Rule, VirtualAddress,
     code::{self, Exit},
     elf::Elf,
     frames::Frames,
@@ -27,6 +27,7 @@ pub(super) struct Survey {
     pub(super) points: BTreeMap<Hook, Vec<Point>>,
     pub(super) missing: BTreeMap<Hook, String>,
     pub(super) backend_fd_offset: Option<u32>,
+    pub(super) gc_sizes: Option<GcSizes>,
 }
 
 /// Surveys the components that the file has.
@@ -35,8 +36,9 @@ pub(super) fn survey(elf: &Elf<'_>, found: &Found, has: Roles) -> Survey {
         Surveyor { elf, found, frames: OnceCell::new(), points: BTreeMap::new(), missing: BTreeMap::new() };
     surveyor.run(has);
     let backend_fd_offset = surveyor.backend_fd_offset();
+    let gc_sizes = surveyor.gc_sizes();
     let Surveyor { points, missing, .. } = surveyor;
-    Survey { points, missing, backend_fd_offset }
+    Survey { points, missing, backend_fd_offset, gc_sizes }
 }
 
 struct Surveyor<'elf> {
@@ -68,6 +70,12 @@ impl Surveyor<'_> {
             ]);
             self.survey_gc();
             self.survey_heap_size();
+            // Not missed where it is absent: it only is the cheaper way.
+            let stops = self.functions(Meaning::StopObservablePause);
+            let stops: Vec<Point> = stops.iter().filter_map(|function| self.entry(function)).collect();
+            if !stops.is_empty() {
+                self.points.insert(Hook::GcStop, stops);
+            }
         }
         for (hook, meaning) in entries {
             let functions = self.functions(meaning);
@@ -257,6 +265,19 @@ impl Surveyor<'_> {
         let begins_with_push = self.elf.architecture == Architecture::Aarch64
             || self.entry(&function).is_some_and(|point| point.instruction == Instruction::Push);
         if range.start == address.0 && begins_with_push { Ok(function) } else { Err(DOUBT) }
+    }
+
+    /// `GCTracer::StartInSafepoint` and `StopInSafepoint` each ask for the size of the heap and store it in their own
+    /// object.
+    fn gc_sizes(&self) -> Option<GcSizes> {
+        let size_of_objects = self.functions(Meaning::SizeOfObjects).first()?.address;
+        let stored = |meaning| {
+            let functions = self.functions(meaning);
+            let [function] = functions.as_slice() else { return None };
+            let code = self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()?;
+            code::stored_result(self.elf.architecture, &code, function.address, size_of_objects)
+        };
+        Some(GcSizes { before: stored(Meaning::StartInSafepoint)?, after: stored(Meaning::StopInSafepoint)? })
     }
 
     fn backend_fd_offset(&self) -> Option<u32> {

@@ -21,6 +21,9 @@ pub(super) enum Meaning {
     MinorCollection,
     MajorCollection,
     SizeOfObjects,
+    StartInSafepoint,
+    StopInSafepoint,
+    StopObservablePause,
     RequestGarbageCollection,
     VersionMajor,
     VersionMinor,
@@ -40,7 +43,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 18] = [
+const WANTED: [(Name, Meaning); 21] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -54,6 +57,9 @@ const WANTED: [(Name, Meaning); 18] = [
     (Exact("_ZN2v88internal4Heap16MinorMarkCompactEv"), Meaning::MinorCollection),
     (Exact("_ZN2v88internal4Heap11MarkCompactEv"), Meaning::MajorCollection),
     (Exact("_ZN2v88internal4Heap13SizeOfObjectsEv"), Meaning::SizeOfObjects),
+    (Overloads("_ZN2v88internal8GCTracer16StartInSafepointE"), Meaning::StartInSafepoint),
+    (Overloads("_ZN2v88internal8GCTracer15StopInSafepointE"), Meaning::StopInSafepoint),
+    (Overloads("_ZN2v88internal8GCTracer19StopObservablePauseE"), Meaning::StopObservablePause),
     (
         Exact("_ZN2v87Isolate34RequestGarbageCollectionForTestingENS0_21GarbageCollectionTypeE"),
         Meaning::RequestGarbageCollection,

@@ -232,6 +232,32 @@ fn libuv_keeps_its_epoll_descriptor_where_its_header_says() {
 }
 
 #[test]
+fn the_heap_sizes_of_a_collection_are_where_objdump_shows_them_stored() {
+    // `mov %rax,DISPLACEMENT(this)` behind `call SizeOfObjects`, read in the listings of GCTracer's StartInSafepoint and
+    // StopInSafepoint. Node 16 has other functions for one of them and neither has a StopObservablePause.
+    for node in nodes() {
+        let expected = match node.major() {
+            16 => (0x30, 0x38),
+            18..=22 => (0x38, 0x40),
+            _ => (0x40, 0x48),
+        };
+        let binary = node.analyze();
+        let sizes = binary.gc_sizes.map(|sizes| (sizes.before, sizes.after));
+        assert_eq!(sizes, Some(expected), "Node {}", node.version);
+        let stop =
+            addresses_by_nm(&nm(&node.path, false), &["_ZN2v88internal8GCTracer19StopObservablePauseE"]);
+        assert_eq!(stop.is_empty(), node.major() == 16, "Node {}", node.version);
+        assert_eq!(
+            offsets(&binary, Hook::GcStop),
+            offset_by_readelf(&node.path, &stop),
+            "Node {}",
+            node.version
+        );
+        assert!(binary.points(Hook::GcStop).iter().all(|point| point.instruction == Instruction::Push));
+    }
+}
+
+#[test]
 fn hot_entries_begin_with_a_push() {
     for node in nodes() {
         let binary = node.analyze();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _};
 
 use aya::programs::{
     ProgramError,
-    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 
 use super::load::{Kernel, TRACEPOINT_PROGRAMS, chain, tracepoint, uprobe};
@@ -17,6 +17,8 @@ pub struct HookTarget {
     pub program: &'static str,
     /// Offset in the file, not an address.
     pub file_offset: u64,
+    /// What the program gets from `bpf_get_attach_cookie`; kernels before 5.15 have none.
+    pub cookie: Option<u64>,
 }
 
 /// The attachments to one file; dropping it detaches them.
@@ -88,6 +90,11 @@ impl Kernel {
         signals
     }
 
+    /// Whether the kernel took a program.
+    pub fn accepts(&self, program: &str) -> bool {
+        !self.refused.contains_key(program)
+    }
+
     fn attach_tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), String> {
         let program = match program {
             // Kernels before 5.15 have no way to tell the system call: sleeps then have no name and an unknown cause.
@@ -120,8 +127,8 @@ impl Kernel {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut attached = Attached::default();
         let mut failed = Vec::new();
-        for HookTarget { program, file_offset } in targets {
-            match self.attach_uprobe(program, file_offset, &path) {
+        for target @ HookTarget { program, .. } in targets {
+            match self.attach_uprobe(target, &path) {
                 Ok(link) => attached.links.push(link),
                 Err(reason) => failed.push((program, reason)),
             }
@@ -129,14 +136,16 @@ impl Kernel {
         (attached, failed)
     }
 
-    fn attach_uprobe(&mut self, program: &str, file_offset: u64, path: &str) -> Result<UProbeLink, String> {
+    fn attach_uprobe(&mut self, target: HookTarget, path: &str) -> Result<UProbeLink, String> {
+        let HookTarget { program, file_offset, cookie } = target;
         if let Some(refusal) = self.refused.get(program) {
             return Err(format!("the program was refused: {refusal}"));
         }
         let probe = uprobe(&mut self.ebpf, program).ok_or("the program is not in the object")?;
         let attach = |probe: &mut aya::programs::UProbe| -> Result<UProbeLink, ProgramError> {
             let location = UProbeAttachLocation::AbsoluteOffset(file_offset);
-            let link = probe.attach(location, path, UProbeScope::AllProcesses)?;
+            let point = UProbeAttachPoint { location, cookie };
+            let link = probe.attach(point, path, UProbeScope::AllProcesses)?;
             probe.take_link(link)
         };
         attach(probe).map_err(|error| chain(&error))

@@ -86,13 +86,14 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
     "sched_switch_blind",
     "sched_wakeup",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 9] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 10] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
     "worker_run",
     "gc_start",
     "gc_end",
+    "gc_stop",
     "gc_minor",
     "gc_major",
     "heap_size",

@@ -178,12 +178,16 @@ impl Images {
             .map(|image| Arc::clone(&image.binary))
             .collect();
         let references: Vec<&Binary> = binaries.iter().map(AsRef::as_ref).collect();
-        let mut plan = plan(&references);
+        let mut plan = plan(&references, kernel.accepts(Hook::GcStop.name()));
         let mut refused: BTreeMap<Hook, String> = BTreeMap::new();
         for (index, (file, key)) in files.iter().zip(&keys).enumerate() {
             let Some(image) = self.by_key.get_mut(key) else { continue };
             for point in plan.points.iter().filter(|point| point.file == index) {
-                let target = HookTarget { program: point.hook.name(), file_offset: point.offset.0 };
+                let target = HookTarget {
+                    program: point.hook.name(),
+                    file_offset: point.offset.0,
+                    cookie: point.cookie,
+                };
                 let outcome = image.probed.entry(target).or_insert_with(|| {
                     let (attached, mut failed) = kernel.attach_file(file, [target]);
                     image.attached.merge(attached);
@@ -267,7 +271,7 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
     let signal = match hook {
         Hook::LoadEnvironment | Hook::SpinEventLoop | Hook::UvRun => Signal::EventLoop,
         Hook::WorkerRun => Signal::Lifecycle,
-        Hook::GcStart | Hook::GcEnd | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
+        Hook::GcStart | Hook::GcEnd | Hook::GcStop | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
         Hook::HeapSize => Signal::Heap,
     };
     let sentence = format!("the kernel refused the probe `{}`: {reason}", hook.name());
