@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     bpf::Settings,
@@ -24,6 +24,8 @@ pub enum Command {
     /// Show what the event loops, GC and log pipes of every Node process are doing, live
     #[command(after_help = "Exit codes: 0 ok, 1 error, 3 no Node process seen, 64 usage")]
     Top(Top),
+    /// Print every stall as it ends, with what it was spent with, one line each
+    Trace(Trace),
     /// List the Node processes of this host, and which signals can be had of each
     Ps(Ps),
     /// Run as a daemon that exports OTLP metrics
@@ -92,6 +94,30 @@ pub struct Top {
     pub log_file: Option<PathBuf>,
     #[command(flatten)]
     pub observe: Observe,
+}
+
+#[derive(Args, Debug)]
+pub struct Trace {
+    /// Only this process (may be given several times)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Only turns of at least this length; wins over --stall-threshold
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min: Option<Duration>,
+    #[arg(long, value_enum, default_value_t = TraceFormat::Text)]
+    pub format: TraceFormat,
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+/// Shapes of the lines of `trace`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One line of JSON per stall
+    Ndjson,
 }
 
 #[derive(Args, Debug)]

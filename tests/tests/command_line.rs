@@ -11,7 +11,9 @@ use nodeprobe_tests::{
     Node, Workload,
     agent::{self, Output, run},
     contract, on_every_node, on_one_node,
-    process::describe,
+    process::{OwnedProcess, describe},
+    wait::eventually,
+    workload::number,
 };
 use serde_json::Value;
 
@@ -19,6 +21,7 @@ on_every_node!(ps_lists_every_signal_as_ok);
 on_one_node!(Node::of_major(24) => batch_output_has_the_process_in_every_format);
 on_one_node!(Node::of_major(24) => output_that_is_no_terminal_is_a_batch);
 on_one_node!(Node::of_major(24) => a_reader_that_goes_away_ends_top_quietly);
+on_one_node!(Node::of_major(22) => trace_prints_a_stall_when_it_has_ended_and_no_other);
 on_one_node!(Node::of_major(20) => check_finds_this_host_fit);
 on_one_node!(Node::of_major(20) => wrong_usage_ends_with_64_and_says_why);
 on_one_node!(Node::of_major(20) => without_permission_the_remedy_is_named);
@@ -34,6 +37,45 @@ fn nodeprobe(arguments: &[&str]) -> Output {
 fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}; stderr: {}", describe(output.status), output.stderr_text());
     assert!(!output.stderr_text().contains("panicked"), "{}", output.stderr_text());
+}
+
+fn trace_prints_a_stall_when_it_has_ended_and_no_other(node: &Node) {
+    let block = |ms| {
+        let workload = Workload::plan(node, "block.js").args(["main", ms, "1"]).start();
+        workload.wait_for("ready");
+        workload
+    };
+    let (mut sick, mut short, mut other) = (block("200"), block("60"), block("200"));
+    let output = tempfile::NamedTempFile::new().expect("a file can be made");
+    let mut command = agent::command(["trace", "--format", "ndjson", "--min", "100ms"]);
+    command.args(["--pid", &sick.pid().to_string(), "--pid", &short.pid().to_string()]);
+    let mut trace = OwnedProcess::spawn(command.stdout(output.reopen().expect("the file can be opened")));
+    let lines = || -> Vec<Value> {
+        let text = fs::read_to_string(output.path()).expect("the file can be read");
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+    };
+    // Again and again, because what blocks before the probes are in place is not seen.
+    let first = eventually("a line of trace", RUN, || {
+        for workload in [&mut sick, &mut short, &mut other] {
+            workload.go();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        lines().into_iter().next()
+    });
+    assert_eq!(
+        (&first["pid"], &first["thread"]),
+        (&Value::from(sick.pid()), &Value::from("main")),
+        "{first}"
+    );
+    let blocks: Vec<f64> = sick.notes("block").iter().map(|note| number(note, "duration_ms") / 1e3).collect();
+    let duration_s = number(&first, "duration_s");
+    assert!(blocks.iter().any(|block_s| (block_s - duration_s).abs() < 0.005), "{first}, but {blocks:?}");
+    let by_cause = first["by_cause"].as_object().expect("causes are observed");
+    let total_s: f64 = by_cause.values().filter_map(Value::as_f64).sum();
+    assert!((total_s - duration_s).abs() < 1e-6, "{first}");
+    trace.signal(libc::SIGTERM);
+    assert!(trace.wait(RUN).success());
+    assert!(lines().iter().all(|line| line["pid"] == sick.pid()), "{:?}", lines());
 }
 
 /// A process in the output of `ps --format json`.
@@ -54,7 +96,7 @@ fn ps_lists_every_signal_as_ok(node: &Node) {
     let entry = ps_entry(idle.pid());
     assert_eq!(entry["node_version"], node.version.as_str());
     assert!(entry["v8_version"].is_string(), "{entry}");
-    for signal in ["event_loop", "stdio", "gc", "heap", "lifecycle"] {
+    for signal in ["event_loop", "stdio", "gc", "heap", "lifecycle", "sched"] {
         assert_eq!(entry["signals"][signal], "ok", "signal {signal}, {}", node.label);
     }
     let text = nodeprobe(&["ps"]);

@@ -5,6 +5,7 @@ pub mod debug;
 pub mod ps;
 pub mod run;
 pub mod top;
+pub mod trace;
 
 use std::{
     error::Error,

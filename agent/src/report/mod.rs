@@ -10,6 +10,7 @@ mod ps;
 pub mod quantity;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod stall;
 mod table;
 #[cfg(test)]
 mod tests;

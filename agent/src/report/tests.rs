@@ -272,3 +272,32 @@ fn a_full_disk_is_an_error_and_not_a_panic() {
     let error = Writer::new(Format::Json, full).write(&everything()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_traced_stall_is_one_line_with_its_causes() {
+    let process = sample::sick(301);
+    let stall = sample::stall(&process, 0, 182 * sample::MS);
+    let line = super::stall::StallLine::new(&stall, &sample::listed(&process));
+    assert_eq!(
+        line.render(),
+        "2026-11-23T20:31:04.250Z      301 checkout-api  main     182.0 ms  sync_io 70% (fsync), on_cpu 20%, gc 10%"
+    );
+    let json = serde_json::to_value(&line).unwrap();
+    assert_eq!(json["by_cause"]["sync_io"], 0.1274);
+    assert_eq!(json["longest_sleep"], json!({ "duration_s": 0.091, "syscall": "fsync" }));
+}
+
+#[test]
+fn a_traced_stall_says_when_its_causes_are_not_observed() {
+    let process = sample::with_unavailable(sample::sick(301), Signal::Sched, "no tracepoint");
+    let mut stall = sample::stall(&process, 0, 182 * sample::MS);
+    (stall.tid, stall.startup, stall.lower_bound) = (308, true, true);
+    stall.thread = crate::model::ThreadKind::Worker;
+    let line = super::stall::StallLine::new(&stall, &sample::listed(&process));
+    assert_eq!(
+        line.render(),
+        "2026-11-23T20:31:04.250Z      301 checkout-api  worker 308   >=182.0 ms  start-up  causes not observed"
+    );
+    let json = serde_json::to_value(&line).unwrap();
+    assert_eq!((&json["by_cause"], &json["longest_sleep"]), (&Value::Null, &Value::Null));
+}

@@ -9,10 +9,11 @@ use ratatui::{
 
 use super::{Context, Section, graphs::heap_change, in_ms};
 use crate::{
-    model::{Availability, Cause, GcKind, Signal, Stall, Stdio},
+    model::{Availability, GcKind, Signal, Stall, Stdio},
     report::{
         document::{is_observed, max_s},
         quantity::{UNKNOWN, bytes, or_unknown, percent},
+        stall::division,
         timestamp::time_of_day,
     },
     tui::{row::Level, view::put},
@@ -20,8 +21,6 @@ use crate::{
 
 const MAX_STALLS: usize = 12;
 const MAX_PAUSES: usize = 8;
-/// Smaller shares of a stall only take room.
-const SHOWN_SHARE: f64 = 0.05;
 
 type Styled = (String, Style);
 
@@ -104,24 +103,6 @@ pub(super) fn stalls<'a>(context: &Context<'a>) -> Section<'a> {
     let lines: Vec<Styled> = stalls.iter().rev().take(MAX_STALLS).map(line).collect();
     let about = if lines.is_empty() { "none seen" } else { "newest first" };
     list("Last stalls", about.to_owned(), palette.dim, lines)
-}
-
-/// `sync_io 70% (fsync), on_cpu 20%`: what took at least a twentieth of a stall, most first, and the system call of its
-/// longest sleep.
-fn division(stall: &Stall) -> String {
-    let total_ns = stall.causes.total_ns().max(1) as f64;
-    let mut shares: Vec<(Cause, f64)> =
-        stall.causes.iter().map(|(cause, ns)| (cause, ns as f64 / total_ns)).collect();
-    shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    let slept_in = stall.longest_sleep.and_then(|sleep| sleep.syscall);
-    let mut slept_in = slept_in.map(|syscall| format!(" ({syscall})"));
-    let mut show = |(cause, share): (Cause, f64)| {
-        let syscall = if cause.is_sleep() { slept_in.take() } else { None };
-        format!("{} {:.0}%{}", cause.name(), share * 100.0, syscall.unwrap_or_default())
-    };
-    let shown: Vec<String> =
-        shares.into_iter().filter(|(_, share)| *share >= SHOWN_SHARE).map(&mut show).collect();
-    shown.join(", ")
 }
 
 /// The last GC pauses worth an event, newest first.
