@@ -8,7 +8,7 @@ use std::{
 
 use nodeprobe_ebpf::{
     Event, EventKind, StdioKey, StdioRecord, ThreadRecord,
-    event::{SLEEP_NS, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
+    event::{SLEEP_NS, SLEEP_PART, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
     part::{PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS},
     stdio_record::BLOCKED_NS,
     thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
@@ -16,11 +16,11 @@ use nodeprobe_ebpf::{
 
 use crate::{
     model::{
-        Causes, CpuTime, GcKind, HeapChange, Histogram, LongPause, Pauses, Process, Sleep, Snapshot, Stall,
-        Stdio, Thread, ThreadKind,
+        Cause, Causes, CpuTime, GcKind, HeapChange, Histogram, LongPause, Pauses, Process, Sleep, Snapshot,
+        Stall, Stdio, Thread, ThreadKind,
         catalog::{LOST_PROCESS_MISSED, LOST_PROCESS_UNIDENTIFIED},
     },
-    procfs::{Procfs, ThreadState},
+    procfs::Procfs,
     readout::Maps,
     syscalls,
     target::{Target, Targets},
@@ -238,7 +238,8 @@ fn causes(duration_ns: u64, values: &[u64]) -> Causes {
 
 fn longest_sleep(values: &[u64]) -> Option<Sleep> {
     let (duration_ns, syscall) = (values[SLEEP_NS], u32::try_from(values[SLEEP_SYSCALL]).ok());
-    (duration_ns > 0).then(|| Sleep { duration_ns, syscall: syscall.and_then(syscalls::name) })
+    let cause = Cause::of_part(values[SLEEP_PART] as usize);
+    (duration_ns > 0).then(|| Sleep { duration_ns, cause, syscall: syscall.and_then(syscalls::name) })
 }
 
 /// The division of the turn under way. A sleep or a bracket that is still open counts as far as it has come: the user
@@ -309,7 +310,8 @@ fn process(
         .iter()
         .map(|(record, _)| {
             let state = directory.as_ref().filter(|_| record.state == STATE_UNKNOWN);
-            let waiting = state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|s| is_epoll(&s)));
+            let waiting =
+                state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|state| state.is_epoll()));
             let name = if record.kind == KIND_MAIN {
                 String::new()
             } else {
@@ -337,16 +339,6 @@ fn process(
         threads,
         exited,
     }
-}
-
-fn is_epoll(state: &ThreadState) -> bool {
-    let epoll = [
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_pwait,
-        libc::SYS_epoll_pwait2,
-    ];
-    matches!(state, ThreadState::InSyscall { number, .. } if epoll.contains(&number.cast_signed()))
 }
 
 fn add_stream(sum: &mut Stdio, stream: &StdioRecord, epoch: u64) {

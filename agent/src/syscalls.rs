@@ -1,9 +1,9 @@
 //! System calls that a thread can sleep in: their names, and which part of a turn such a sleep belongs to.
 //!
-//! Not on the list, because Node never makes them on a loop thread or because they do not say what is waited for:
-//! network, timers, `poll`. A sleep in one of those is `unknown`, with the name of the call where it is here.
+//! A sleep in a call that is not on the list, or that does not say what is waited for (network, timers, `poll`), is
+//! `unknown`, with the name of the call where it is here.
 
-use nodeprobe_ebpf::part::{PART_ASLEEP, PART_CHILD_PROCESS, PART_LOCK, PART_SYNC_IO};
+use nodeprobe_ebpf::part::{PART_ASLEEP, PART_CHILD_PROCESS, PART_LOCK, PART_STDIO_WRITE, PART_SYNC_IO};
 
 /// Number, name and `PART_*`.
 const SYSCALLS: &[(libc::c_long, &str, usize)] = &[
@@ -12,8 +12,8 @@ const SYSCALLS: &[(libc::c_long, &str, usize)] = &[
     (libc::SYS_pread64, "pread64", PART_SYNC_IO),
     (libc::SYS_preadv, "preadv", PART_SYNC_IO),
     (libc::SYS_preadv2, "preadv2", PART_SYNC_IO),
-    (libc::SYS_write, "write", PART_SYNC_IO),
-    (libc::SYS_writev, "writev", PART_SYNC_IO),
+    (libc::SYS_write, "write", PART_STDIO_WRITE),
+    (libc::SYS_writev, "writev", PART_STDIO_WRITE),
     (libc::SYS_pwrite64, "pwrite64", PART_SYNC_IO),
     (libc::SYS_pwritev, "pwritev", PART_SYNC_IO),
     (libc::SYS_pwritev2, "pwritev2", PART_SYNC_IO),
@@ -40,6 +40,8 @@ const SYSCALLS: &[(libc::c_long, &str, usize)] = &[
     (libc::SYS_symlinkat, "symlinkat", PART_SYNC_IO),
     (libc::SYS_fchmodat, "fchmodat", PART_SYNC_IO),
     (libc::SYS_fchownat, "fchownat", PART_SYNC_IO),
+    (libc::SYS_fchmod, "fchmod", PART_SYNC_IO),
+    (libc::SYS_fchown, "fchown", PART_SYNC_IO),
     (libc::SYS_utimensat, "utimensat", PART_SYNC_IO),
     (libc::SYS_truncate, "truncate", PART_SYNC_IO),
     (libc::SYS_ftruncate, "ftruncate", PART_SYNC_IO),
@@ -81,6 +83,16 @@ const SYSCALLS: &[(libc::c_long, &str, usize)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_readlink, "readlink", PART_SYNC_IO),
     #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, "chmod", PART_SYNC_IO),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, "chown", PART_SYNC_IO),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, "lchown", PART_SYNC_IO),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_link, "link", PART_SYNC_IO),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_symlink, "symlink", PART_SYNC_IO),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_unlink, "unlink", PART_SYNC_IO),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_rename, "rename", PART_SYNC_IO),
@@ -105,12 +117,10 @@ pub fn name(number: u32) -> Option<&'static str> {
     SYSCALLS.iter().find(|(known, ..)| *known == libc::c_long::from(number)).map(|(_, name, _)| *name)
 }
 
-/// The part of a turn that a sleep in the system call of each number belongs to, for the numbers below `len`.
-pub fn parts(len: u32) -> impl Iterator<Item = (u32, u32)> {
-    (0..len).map(|number| {
-        let known = SYSCALLS.iter().find(|(known, ..)| *known == libc::c_long::from(number));
-        (number, known.map_or(PART_ASLEEP, |(.., part)| *part) as u32)
-    })
+/// The part of a turn (`PART_*`) that a sleep in a system call belongs to. `PART_STDIO_WRITE`: if it is to stdout or stderr.
+pub fn part(number: u32) -> usize {
+    let known = SYSCALLS.iter().find(|(known, ..)| *known == libc::c_long::from(number));
+    known.map_or(PART_ASLEEP, |(.., part)| *part)
 }
 
 #[cfg(test)]
@@ -130,12 +140,10 @@ mod tests {
 
     #[test]
     fn a_sleep_belongs_to_the_part_of_its_call() {
-        let parts: Vec<(u32, u32)> = parts(SYSCALLS_LEN).collect();
-        let of =
-            |number: libc::c_long| parts.iter().find(|(n, _)| libc::c_long::from(*n) == number).unwrap().1;
-        assert_eq!(of(libc::SYS_fsync), PART_SYNC_IO as u32);
-        assert_eq!(of(libc::SYS_futex), PART_LOCK as u32);
-        assert_eq!(of(libc::SYS_getpid), PART_ASLEEP as u32);
+        let of = |number: libc::c_long| part(u32::try_from(number).unwrap());
+        assert_eq!(of(libc::SYS_fsync), PART_SYNC_IO);
+        assert_eq!(of(libc::SYS_futex), PART_LOCK);
+        assert_eq!(of(libc::SYS_getpid), PART_ASLEEP);
         assert_eq!(name(libc::SYS_fdatasync as u32), Some("fdatasync"));
         assert_eq!(name(u32::MAX), None);
     }

@@ -13,7 +13,7 @@ pub enum EventKind {
     /// A loop thread ended; its record holds the last values. `detail`: `thread::KIND_*`.
     ThreadExit = 3,
     /// A turn took at least the stall threshold. `detail`: `STALL_*` flags; `values`: nanoseconds by `part::PART_*`,
-    /// then those of the longest sleep ([`SLEEP_NS`]) and its system call ([`SLEEP_SYSCALL`]).
+    /// then those of the longest sleep ([`SLEEP_NS`]), its system call and its part ([`SLEEP_SYSCALL`], [`SLEEP_PART`]).
     Stall = 4,
     /// A GC pause took at least the threshold. `detail`: `thread::GC_*`; `values`: heap bytes before, after
     /// (0 = not known).
@@ -44,7 +44,9 @@ pub const STALL_LOWER_BOUND: u32 = 2;
 pub const SLEEP_NS: usize = PARTS;
 /// Index in [`Event::values`] of a stall.
 pub const SLEEP_SYSCALL: usize = PARTS + 1;
-pub const EVENT_VALUES: usize = PARTS + 2;
+/// Index in [`Event::values`] of a stall.
+pub const SLEEP_PART: usize = PARTS + 2;
+pub const EVENT_VALUES: usize = PARTS + 3;
 
 wire_record! {
     /// One event. Times are `CLOCK_MONOTONIC` nanoseconds.

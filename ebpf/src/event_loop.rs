@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use nodeprobe_ebpf::{
     Event, EventKind, ThreadRecord,
-    event::{EVENT_VALUES, SLEEP_NS, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
+    event::{EVENT_VALUES, SLEEP_NS, SLEEP_PART, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
     histogram::TURN_BOUNDS_NS,
     part::PARTS,
     thread::{
@@ -128,6 +128,7 @@ pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
         }
         values[SLEEP_NS] = thread.longest_sleep_ns;
         values[SLEEP_SYSCALL] = thread.longest_sleep_syscall.into();
+        values[SLEEP_PART] = thread.longest_sleep_part.into();
         emit::send(&Event {
             kind: EventKind::Stall as u32,
             detail: u32::from(startup) * STALL_STARTUP | u32::from(late) * STALL_LOWER_BOUND,

@@ -51,13 +51,21 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     if thread.gc_active != 0 {
         if sp <= thread.gc_sp {
             // A call from inside the collection (deeper in the stack), or the same hit once more.
+            if sp != thread.gc_begin_sp {
+                thread.gc_begin_sp = sp;
+                thread.gc_depth += 1;
+                thread.gc_stop_sp = 0;
+            }
             return 0;
         }
         // Higher in the stack than the open one: that frame is gone and its end was not seen.
         emit::lost(DropReason::GcUnmatched);
     }
     thread.gc_active = 1;
+    thread.gc_depth = 0;
     thread.gc_sp = sp;
+    thread.gc_begin_sp = sp;
+    thread.gc_stop_sp = 0;
     thread.gc_kind = GC_UNKNOWN;
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
@@ -134,7 +142,14 @@ pub(crate) fn gc_end(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn gc_stop(ctx: ProbeContext) -> u32 {
     let Some(thread) = target::current() else { return 0 };
-    if thread.gc_active == 0 {
+    let sp = stack_pointer(&ctx);
+    if thread.gc_active == 0 || sp == thread.gc_stop_sp {
+        return 0;
+    }
+    thread.gc_stop_sp = sp;
+    if thread.gc_depth > 0 {
+        // V8 collects again while it prepares a collection: one pause, which goes on.
+        thread.gc_depth -= 1;
         return 0;
     }
     let now = target::now_ns();

@@ -16,7 +16,7 @@ pub const PART_CPU_WAIT: usize = 5;
 pub const PART_ASLEEP: usize = 6;
 pub const PARTS: usize = 7;
 
-/// Length of the table from system call to part. Numbers of all 64-bit architectures are below.
+/// Length of the table from system call to part. There, [`PART_STDIO_WRITE`] means: if it is to stdout or stderr. Numbers of all 64-bit architectures are below.
 pub const SYSCALLS_LEN: u32 = 512;
 /// Asleep outside of any system call (a page fault), or in one that could not be told.
 pub const SYSCALL_UNKNOWN: u32 = u32::MAX;

@@ -2,23 +2,23 @@
 //!
 //! Every switch and every waking of the host passes here, so the look-up of the thread is all that most of them cost.
 //! A record is written by its own thread when it leaves, and by whoever wakes it or gives way to it afterwards; the
-//! scheduler orders these, so there is still one writer at a time.
+//! scheduler orders these, so there is still one writer at a time. Where the kernel preempts programs of uprobes, a switch can
+//! come in the middle of a change of theirs; each touches fields of its own, and a reader may then see half of that one.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    macros::tracepoint,
-    programs::TracePointContext,
-};
+use aya_ebpf::{EbpfContext as _, macros::tracepoint, programs::TracePointContext};
 use nodeprobe_ebpf::{
     ThreadRecord,
-    part::{PART_ASLEEP, PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS, SYSCALL_UNKNOWN, SYSCALLS_LEN},
+    part::{
+        PART_ASLEEP, PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PART_SYNC_IO, PARTS, SYSCALL_UNKNOWN,
+        SYSCALLS_LEN,
+    },
     thread::STATE_WAIT,
 };
 
-use crate::{maps::SYSCALL_PARTS, target};
+use crate::{maps::SYSCALL_PARTS, registers, stdio, target};
 
-/// Offsets in the format of `sched:sched_switch`; the same since 2.6.
+/// Offsets in the format of `sched:sched_switch`. Some distributions' kernels have others; the agent compares them with
+/// the format file (`SCHED_FORMATS` in `bpf/attach.rs`) before it attaches.
 const PREV_PID: usize = 24;
 const PREV_STATE: usize = 32;
 const NEXT_PID: usize = 56;
@@ -40,37 +40,25 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
     unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(offset).cast::<T>()) }
 }
 
-/// `sched:sched_switch`.
+/// `sched:sched_switch`. Refused before Linux 5.15, which does not tell in which system call a thread sleeps.
 #[tracepoint]
 pub(crate) fn sched_switch(ctx: TracePointContext) -> u32 {
-    switch::<true>(&ctx)
-}
-
-/// The same for kernels before 5.15, which do not tell in which system call a thread is.
-#[tracepoint]
-pub(crate) fn sched_switch_blind(ctx: TracePointContext) -> u32 {
-    switch::<false>(&ctx)
-}
-
-#[inline(always)]
-fn switch<const SEES_SYSCALL: bool>(ctx: &TracePointContext) -> u32 {
     // The switch has not happened yet: the current thread is the one that leaves.
     if let Some(thread) = target::current()
         && thread.state != STATE_WAIT
     {
-        leave::<SEES_SYSCALL>(thread, field(ctx, PREV_STATE));
+        leave(thread, field(&ctx, PREV_STATE));
     }
-    if let Some(thread) = target::by_tid(field(ctx, NEXT_PID))
+    if let Some(thread) = target::by_tid(field(&ctx, NEXT_PID))
         && thread.off_cpu_since_ns != 0
     {
         let now = target::now_ns();
         // Nobody was in the way on a processor that was idle; it had to leave its sleep first.
         let was_idle =
-            field::<u32>(ctx, PREV_PID) == IDLE_PID && now - thread.off_cpu_since_ns < IDLE_EXIT_NS;
+            field::<u32>(&ctx, PREV_PID) == IDLE_PID && now - thread.off_cpu_since_ns < IDLE_EXIT_NS;
         let part =
             if thread.off_cpu_woken != 0 && !was_idle { PART_CPU_WAIT as u32 } else { thread.off_cpu_part };
-        credit(thread, part, now);
-        thread.off_cpu_since_ns = 0;
+        credit(thread, part, now, 0);
     }
     0
 }
@@ -83,45 +71,63 @@ pub(crate) fn sched_wakeup(ctx: TracePointContext) -> u32 {
         && thread.off_cpu_woken == 0
     {
         let now = target::now_ns();
-        credit(thread, thread.off_cpu_part, now);
-        thread.off_cpu_woken = 1;
-        thread.off_cpu_since_ns = now;
+        credit(thread, thread.off_cpu_part, now, now);
     }
     0
 }
 
 #[inline(always)]
-fn leave<const SEES_SYSCALL: bool>(thread: &mut ThreadRecord, prev_state: u64) {
+fn leave(thread: &mut ThreadRecord, prev_state: u64) {
     let is_ready = prev_state & ASLEEP == 0;
+    let (part, syscall) = if is_ready { (PART_CPU_WAIT as u32, SYSCALL_UNKNOWN) } else { sleep_of(thread) };
+    let now = target::now_ns();
+    target::begin_change(&mut thread.seq_end);
+    thread.off_cpu_part = part;
+    thread.off_cpu_syscall = syscall;
     thread.off_cpu_woken = is_ready.into();
-    if is_ready {
-        thread.off_cpu_part = PART_CPU_WAIT as u32;
-    } else {
-        let syscall = if SEES_SYSCALL { syscall_of_current() } else { SYSCALL_UNKNOWN };
-        thread.off_cpu_syscall = syscall;
-        thread.off_cpu_part = if thread.gc_active != 0 {
-            PART_GC as u32
-        } else if thread.write_start_ns != 0 {
-            PART_STDIO_WRITE as u32
-        } else if syscall < SYSCALLS_LEN {
-            SYSCALL_PARTS.get(syscall).copied().unwrap_or(PART_ASLEEP as u32)
-        } else {
-            PART_ASLEEP as u32
-        };
-    }
-    thread.off_cpu_since_ns = target::now_ns();
+    thread.off_cpu_since_ns = now;
+    target::end_change(&mut thread.seq_begin, thread.seq_end);
 }
 
-/// Adds the time off the processor up to now to a part.
+/// The part that a sleep of the current thread belongs to, and its system call.
 #[inline(always)]
-fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64) {
+fn sleep_of(thread: &mut ThreadRecord) -> (u32, u32) {
+    let syscall = registers::syscall_number();
+    let part = if syscall < SYSCALLS_LEN {
+        SYSCALL_PARTS.get(syscall).copied().unwrap_or(PART_ASLEEP as u32)
+    } else {
+        PART_ASLEEP as u32
+    };
+    if part == PART_STDIO_WRITE as u32 {
+        stdio::sleep_in_write(thread, registers::first_argument() as u32);
+    }
+    let part = if thread.gc_active != 0 {
+        PART_GC as u32
+    } else if thread.write_start_ns != 0 {
+        PART_STDIO_WRITE as u32
+    } else if part == PART_STDIO_WRITE as u32 {
+        // To another file.
+        PART_SYNC_IO as u32
+    } else {
+        part
+    };
+    (part, syscall)
+}
+
+/// Adds the time off the processor up to now to a part. `still_off_ns`: 0 when the thread runs again, else now: it was
+/// woken and waits.
+#[inline(always)]
+fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64, still_off_ns: u64) {
     let duration_ns = now_ns - thread.off_cpu_since_ns;
     target::begin_change(&mut thread.seq_end);
     add(&mut thread.turn_parts_ns, part as usize, duration_ns);
-    if part != PART_CPU_WAIT as u32 && duration_ns > thread.longest_sleep_ns {
+    if part != PART_CPU_WAIT as u32 && part != PART_GC as u32 && duration_ns > thread.longest_sleep_ns {
         thread.longest_sleep_ns = duration_ns;
         thread.longest_sleep_syscall = thread.off_cpu_syscall;
+        thread.longest_sleep_part = part;
     }
+    thread.off_cpu_since_ns = still_off_ns;
+    thread.off_cpu_woken = (still_off_ns != 0).into();
     target::end_change(&mut thread.seq_begin, thread.seq_end);
 }
 
@@ -129,21 +135,6 @@ fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64) {
 fn add(parts_ns: &mut [u64; PARTS], part: usize, duration_ns: u64) {
     if part < PARTS {
         parts_ns[part] += duration_ns;
-    }
-}
-
-/// The system call of the current thread; [`SYSCALL_UNKNOWN`] in a page fault.
-#[inline(always)]
-fn syscall_of_current() -> u32 {
-    /// Of `orig_ax` and of `syscallno` in the register set that `ptrace` shows, which is ABI.
-    #[cfg(bpf_target_arch = "x86_64")]
-    const NUMBER: usize = 120;
-    #[cfg(bpf_target_arch = "aarch64")]
-    const NUMBER: usize = 280;
-    // SAFETY: both helpers always succeed on the current thread; the verifier knows the type of what they return.
-    unsafe {
-        let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
-        core::ptr::read_volatile(registers.add(NUMBER).cast::<u64>()) as u32
     }
 }
 
@@ -169,4 +160,6 @@ pub(crate) fn reset(thread: &mut ThreadRecord) {
     thread.turn_parts_ns = [0; PARTS];
     thread.longest_sleep_ns = 0;
     thread.longest_sleep_syscall = SYSCALL_UNKNOWN;
+    // No write outlives its turn; one whose return was missed must not take the sleeps of all later ones.
+    thread.write_start_ns = 0;
 }

@@ -15,7 +15,7 @@ use crate::{
     emit,
     event_loop::word,
     maps::{self, FRESH_STDIO, STDIO, TTY_FDS, WRITERS, WRITERS_LEN},
-    sched, target,
+    registers, sched, target,
 };
 
 const EAGAIN: i64 = 11;
@@ -23,8 +23,49 @@ const EAGAIN: i64 = 11;
 /// `dup3` of a terminal that libuv has opened anew onto stdout or stderr: `uv_tty_init` alone does it with this flag.
 const O_CLOEXEC: u32 = 0o2_000_000;
 
-/// `write` and `writev`: `(fd, ...)`. All but a few calls on a host are for other descriptors, so the way out for them
-/// is the hot path.
+/// The return of `write` and `writev`: `(fd, ...)`. All but a few calls on a host are for other descriptors, so the way
+/// out for them is the hot path; and their entry is not traced at all. Two tracepoints cost a busy HTTP server twice the
+/// time of one, and the entry would only tell how long the kernel copied: a write that blocks is asleep, and that the
+/// scheduler's program sees ([`sleep_in_write`]).
+#[tracepoint]
+pub(crate) fn write_return(ctx: TracePointContext) -> u32 {
+    let fd = registers::first_argument() as u32;
+    if fd != 1 && fd != 2 && !is_some_terminal(fd) {
+        return 0;
+    }
+    let Some(thread) = target::current() else { return 0 };
+    let Some(stream) = stream_number(thread, fd) else { return 0 };
+    thread.write_fd = stream;
+    let duration_ns = if thread.write_start_ns != 0 { target::now_ns() - thread.write_start_ns } else { 0 };
+    end_of_write(&ctx, thread, duration_ns);
+    0
+}
+
+/// The current thread falls asleep in `write` or `writev` to `fd`.
+#[inline(always)]
+pub(crate) fn sleep_in_write(thread: &mut ThreadRecord, fd: u32) {
+    if thread.write_start_ns == 0
+        && let Some(stream) = stream_number(thread, fd)
+    {
+        thread.write_fd = stream;
+        thread.write_opened_ns = sched::open_bracket(thread, PART_STDIO_WRITE);
+        thread.write_start_ns = target::now_ns();
+    }
+}
+
+/// 1 stdout, 2 stderr, also by another descriptor of its terminal; `None` for all others.
+#[inline(always)]
+fn stream_number(thread: &ThreadRecord, fd: u32) -> Option<u32> {
+    if fd == 1 || fd as i32 == thread.tty_fds[0] {
+        Some(1)
+    } else if fd == 2 || fd as i32 == thread.tty_fds[1] {
+        Some(2)
+    } else {
+        None
+    }
+}
+
+/// `write` and `writev` where the return does not tell the descriptor (before Linux 5.15) or sleeps are not seen.
 #[tracepoint]
 pub(crate) fn write_enter(ctx: TracePointContext) -> u32 {
     let fd = word(&ctx, 0) as u32;
@@ -32,13 +73,7 @@ pub(crate) fn write_enter(ctx: TracePointContext) -> u32 {
         return 0;
     }
     let Some(thread) = target::current() else { return 0 };
-    let stream = if fd == 1 || fd as i32 == thread.tty_fds[0] {
-        1
-    } else if fd == 2 || fd as i32 == thread.tty_fds[1] {
-        2
-    } else {
-        return 0;
-    };
+    let Some(stream) = stream_number(thread, fd) else { return 0 };
     thread.write_fd = stream;
     thread.write_opened_ns = sched::open_bracket(thread, PART_STDIO_WRITE);
     thread.write_start_ns = target::now_ns();
@@ -92,7 +127,7 @@ pub(crate) fn dup_enter(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// The return of `write` and `writev`.
+/// The return that belongs to [`write_enter`].
 #[tracepoint]
 pub(crate) fn write_exit(ctx: TracePointContext) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
@@ -103,16 +138,21 @@ pub(crate) fn write_exit(ctx: TracePointContext) -> u32 {
         && thread.write_start_ns != 0
     {
         let duration_ns = target::now_ns() - thread.write_start_ns;
-        end_write(thread);
-        // What V8 prints in a collection (`--trace-gc`) is time of the collection.
-        if thread.gc_active == 0 {
-            sched::close_bracket(thread, PART_STDIO_WRITE, thread.write_opened_ns, duration_ns);
-        }
-        if let Some(stream) = stream_of(thread) {
-            count(stream, word(&ctx, 0) as i64, duration_ns);
-        }
+        end_of_write(&ctx, thread, duration_ns);
     }
     0
+}
+
+#[inline(always)]
+fn end_of_write(ctx: &TracePointContext, thread: &mut ThreadRecord, duration_ns: u64) {
+    // What V8 prints in a collection (`--trace-gc`) is time of the collection.
+    if thread.write_start_ns != 0 && thread.gc_active == 0 {
+        sched::close_bracket(thread, PART_STDIO_WRITE, thread.write_opened_ns, duration_ns);
+    }
+    end_write(thread);
+    if let Some(stream) = stream_of(thread) {
+        count(stream, word(ctx, 0) as i64, duration_ns);
+    }
 }
 
 /// Closes the write under way, if there is one; also for a thread that was killed in it.

@@ -20,8 +20,8 @@ pub(crate) fn now_ns() -> u64 {
 
 /// The record of the current thread if it is a live loop thread.
 ///
-/// The reference is exclusive: a record is written by its own thread only, and programs on one thread do not
-/// interrupt one another.
+/// The reference is exclusive but for the scheduler's programs, which write fields of their own (`sched`): a record is
+/// else written by its own thread only.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static mut ThreadRecord> {
     by_tid(bpf_get_current_pid_tgid() as u32)

@@ -1,4 +1,4 @@
-//! The state record of one loop thread, written by that thread alone.
+//! The state record of one loop thread, written by that thread, and by the scheduler's programs while it does not run.
 
 use crate::{
     Histogram,
@@ -88,26 +88,33 @@ wire_record! {
         /// The longest sleep of the turn under way.
         pub longest_sleep_ns: u64,
         pub longest_sleep_syscall: u32,
+        /// The `PART_*` it belongs to; never GC, which names no call of its own.
+        pub longest_sleep_part: u32,
         /// Non-zero: the thread has been woken since, and waits for a processor.
         pub off_cpu_woken: u32,
+        /// Of the write under way, or the last one: 1 stdout, 2 stderr.
+        pub write_fd: u32,
 
         pub write_start_ns: u64,
         /// See `sched::open_bracket`.
         pub write_opened_ns: u64,
         /// The same for a collection.
         pub gc_opened_ns: u64,
-        /// 1 stdout, 2 stderr.
-        pub write_fd: u32,
 
         pub gc_active: u32,
+        /// Collections begun inside the one under way, whose ends must not be taken for its own.
+        pub gc_depth: u32,
         pub gc_kind: u32,
         /// The `AllocationSpace` argument, for builds in which the collectors themselves have no symbol.
         pub gc_space: u32,
         /// Stack pointer at the entry of `CollectGarbage`; at its `ret` it is the same again. Tells a nested or
         /// doubly probed call from the outermost one.
         pub gc_sp: u64,
+        /// The same of the last begin, and of the last end inside: a second attachment to one file hits twice.
+        pub gc_begin_sp: u64,
+        pub gc_stop_sp: u64,
         pub gc_start_ns: u64,
-        /// Heap used at the first and at the last `SizeOfObjects` of the collection; 0 = not seen.
+        /// Heap used before and after the collection; 0 = not known.
         pub gc_before_bytes: u64,
         pub gc_after_bytes: u64,
         /// Heap used when it was last seen; 0 = never.
@@ -147,15 +154,19 @@ impl ThreadRecord {
         off_cpu_syscall: SYSCALL_UNKNOWN,
         longest_sleep_ns: 0,
         longest_sleep_syscall: SYSCALL_UNKNOWN,
+        longest_sleep_part: 0,
         off_cpu_woken: 0,
         write_start_ns: 0,
         write_opened_ns: 0,
         gc_opened_ns: 0,
         write_fd: 0,
         gc_active: 0,
+        gc_depth: 0,
         gc_kind: GC_UNKNOWN,
         gc_space: 0,
         gc_sp: 0,
+        gc_begin_sp: 0,
+        gc_stop_sp: 0,
         gc_start_ns: 0,
         gc_before_bytes: 0,
         gc_after_bytes: 0,

@@ -64,7 +64,7 @@ const STREAM: [(&str, Type, Null); 5] = [
     ("/eagain", Integer, Allowed),
 ];
 
-const THREAD: [(&str, Type, Null); 11] = [
+const THREAD: [(&str, Type, Null); 12] = [
     ("/tid", Integer, Never),
     ("/kind", Text, Never),
     ("/event_loop/utilization", Ratio, Allowed),
@@ -76,6 +76,7 @@ const THREAD: [(&str, Type, Null); 11] = [
     ("/event_loop/current_turn_cause", Text, Allowed),
     ("/event_loop/stalls/count", Integer, Allowed),
     ("/event_loop/stalls/time_s", Number, Allowed),
+    ("/event_loop/stalls/by_cause/unknown", Number, Allowed),
 ];
 
 /// Everything in which a report differs from the contract, as sentences; empty when it is kept.
@@ -164,7 +165,7 @@ mod tests {
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": {
                     "utilization": 0.5, "turns": 10, "turn_p50_s": 0.001, "turn_p99_s": 0.001, "turn_max_s": 0.001,
-                    "current_turn_s": null, "current_turn_cause": null, "stalls": {"count": 0, "time_s": 0.0}}}]
+                    "current_turn_s": null, "current_turn_cause": null, "stalls": {"count": 0, "time_s": 0.0, "by_cause": {"unknown": 0.0}}}}]
             }]
         })
     }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 on_every_node!(each_stall_is_spent_with_what_it_was_spent_with);
+on_one_node!(Node::of_major(20) => a_service_that_hangs_already_is_not_said_to_run);
 on_one_node!(Node::of_major(22) => a_thread_without_a_processor_waits_for_one);
 on_one_node!(Node::of_major(24) => a_thread_whose_quota_is_used_up_waits_for_a_processor);
 
@@ -141,6 +142,22 @@ fn each_stall_is_spent_with_what_it_was_spent_with(node: &Node) {
     watched.workload.end();
     reader.notes();
     watched.agent.end();
+}
+
+fn a_service_that_hangs_already_is_not_said_to_run(node: &Node) {
+    let mut hanging = Workload::plan(node, "causes.js").start();
+    let spinning = Workload::plan(node, "startup-spin.js").args(["8000"]).start();
+    hanging.wait_for("ready");
+    hanging.say("hang");
+    std::thread::sleep(Duration::from_millis(500));
+    let agent = Agent::start();
+    for (workload, cause) in [(&hanging, "lock"), (&spinning, "on_cpu")] {
+        let seen = agent.wait_for("the turn that began before the agent", Duration::from_secs(6), |report| {
+            report.main_loop(workload.pid())?["current_turn_cause"].as_str().map(str::to_owned)
+        });
+        assert_eq!(seen, cause);
+    }
+    agent.end();
 }
 
 fn a_thread_without_a_processor_waits_for_one(node: &Node) {

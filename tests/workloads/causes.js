@@ -1,5 +1,5 @@
 'use strict';
-// causes.js FIFO: per line KIND on stdin one turn of about 400 ms that is spent in one known way. FIFO is a named pipe
+// causes.js FIFO: per line KIND on stdin one turn of about 400 ms (`hang`: 8 s) that is spent in one known way. FIFO is a named pipe
 // that a child of this process opens late. What the turn was really spent with, the kernel's own accounting of this
 // thread tells (/proc/thread-self/schedstat: nanoseconds on a processor, nanoseconds waiting for one).
 const fs = require('fs');
@@ -33,6 +33,7 @@ const kinds = {
   },
   fifo: () => fs.readFileSync(process.argv[2]),
   'exec-sync': () => execSync('sleep 0.4'),
+  hang: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000),
   lock: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400),
   stdout: () => { for (let chunk = Buffer.alloc(256 << 10), sent = 0; sent < chunk.length;) sent += fs.writeSync(1, chunk, sent); },
 };

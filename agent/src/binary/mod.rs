@@ -69,7 +69,7 @@ pub enum Hook {
     /// .. to here: every instruction by which that function is left.
     GcEnd,
     /// Entry of `v8::internal::GCTracer::StopObservablePause`, where V8's own measurement of the pause ends. Cheaper than
-    /// [`Hook::GcEnd`] and [`Hook::HeapSize`] together by a factor of ten; V8 11 and later, and only with
+    /// [`Hook::GcEnd`] and [`Hook::HeapSize`] together by a factor of ten; Node.js 18 and later, and only with
     /// [`Binary::gc_sizes`].
     GcStop,
     /// Entry of a minor collection (young generation) inside the pause.

@@ -1,6 +1,6 @@
 //! Attaches loaded programs: tracepoints once, uprobes per file.
 
-use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _};
+use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _, path::Path};
 
 use aya::programs::{
     ProgramError,
@@ -8,7 +8,10 @@ use aya::programs::{
 };
 
 use super::load::{Kernel, TRACEPOINT_PROGRAMS, chain, tracepoint, uprobe};
-use crate::model::{Availability, Signal};
+use crate::{
+    kernel::tracefs,
+    model::{Availability, Signal},
+};
 
 /// A place in a file for one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +49,9 @@ impl Attached {
 /// Program, category, tracepoint, and whether the signal can do without it: not every architecture has every
 /// system call (arm64 has no `epoll_wait`, kernels before 5.11 no `epoll_pwait2`).
 const TRACEPOINTS: [(&str, &str, &str, bool); 15] = [
+    // Before the writes, which are traced in another way without them.
+    ("sched_wakeup", "sched", "sched_wakeup", false),
+    ("sched_switch", "sched", "sched_switch", false),
     // Ends before begins, so that nothing begun stays open.
     ("thread_exit", "sched", "sched_process_exit", false),
     ("process_exec", "sched", "sched_process_exec", false),
@@ -60,9 +66,28 @@ const TRACEPOINTS: [(&str, &str, &str, bool); 15] = [
     ("dup_enter", "syscalls", "sys_enter_dup3", false),
     ("write_enter", "syscalls", "sys_enter_write", false),
     ("write_enter", "syscalls", "sys_enter_writev", false),
-    ("sched_wakeup", "sched", "sched_wakeup", false),
-    ("sched_switch", "sched", "sched_switch", false),
 ];
+
+/// Where the scheduler's tracepoints have the fields that `ebpf/src/sched.rs` reads. Those of system calls are the same
+/// everywhere; these are moved by kernels with a longer common part (RHEL 9, real-time kernels).
+const SCHED_FORMATS: [(&str, &str, u32); 4] = [
+    ("sched_switch", "prev_pid", 24),
+    ("sched_switch", "prev_state", 32),
+    ("sched_switch", "next_pid", 56),
+    ("sched_wakeup", "pid", 24),
+];
+
+/// Why the fields of a tracepoint are not where they are read; `None` when they are.
+fn unexpected_format(category: &str, name: &str) -> Option<String> {
+    let mut wanted = SCHED_FORMATS.iter().filter(|(of, ..)| category == "sched" && *of == name).peekable();
+    wanted.peek()?;
+    let format = match tracefs::format(Path::new("/"), category, name) {
+        Ok(format) => format,
+        Err(error) => return Some(format!("its format cannot be read: {error}")),
+    };
+    let moved = wanted.find(|(_, field, offset)| tracefs::field_offset(&format, field) != Some(*offset));
+    moved.map(|(_, field, offset)| format!("this kernel has its field {field} not at byte {offset}"))
+}
 
 impl Kernel {
     /// Attaches every tracepoint and tells which signals the kernel gives and which not, with the reason.
@@ -72,6 +97,15 @@ impl Kernel {
                 .map(|signal| (signal, Availability::Ok))
                 .into();
         for (program, category, name, optional) in TRACEPOINTS {
+            // The return alone tells all that is asked, if it tells the descriptor and if sleeps are seen.
+            let returns_only = self.accepts("write_return")
+                && self.accepts("sched_switch")
+                && signals[&Signal::Sched] == Availability::Ok;
+            let program = match program {
+                "write_enter" if returns_only => continue,
+                "write_exit" if returns_only => "write_return",
+                program => program,
+            };
             let Err(reason) = self.attach_tracepoint(program, category, name) else { continue };
             if optional {
                 tracing::debug!(tracepoint = name, reason, "optional tracepoint is not there");
@@ -80,7 +114,7 @@ impl Kernel {
             tracing::warn!(tracepoint = name, reason, "tracepoint was not attached");
             let signal = match program {
                 "epoll_enter" | "epoll_exit" => Signal::EventLoop,
-                "write_enter" | "write_exit" | "dup_enter" => Signal::Stdio,
+                "write_enter" | "write_exit" | "write_return" | "dup_enter" => Signal::Stdio,
                 "sched_switch" | "sched_wakeup" => Signal::Sched,
                 _ => Signal::Lifecycle,
             };
@@ -96,16 +130,9 @@ impl Kernel {
     }
 
     fn attach_tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), String> {
-        let program = match program {
-            // Kernels before 5.15 have no way to tell the system call: sleeps then have no name and an unknown cause.
-            "sched_switch" if self.refused.contains_key(program) => {
-                tracing::info!(
-                    "this kernel does not tell in which system call a thread sleeps (5.15 and later do)"
-                );
-                "sched_switch_blind"
-            }
-            program => program,
-        };
+        if let Some(problem) = unexpected_format(category, name) {
+            return Err(problem);
+        }
         debug_assert!(TRACEPOINT_PROGRAMS.contains(&program), "a program that load.rs does not load");
         if let Some(refusal) = self.refused.get(program) {
             return Err(format!("the program was refused: {refusal}"));

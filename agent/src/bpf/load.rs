@@ -79,11 +79,11 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
     "epoll_enter",
     "write_exit",
     "write_enter",
+    "write_return",
     "dup_enter",
     "process_exec",
     "thread_exit",
     "sched_switch",
-    "sched_switch_blind",
     "sched_wakeup",
 ];
 pub(super) const UPROBE_PROGRAMS: [&str; 10] = [
@@ -141,8 +141,8 @@ impl Kernel {
 fn fill_syscall_parts(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     const NAME: &str = "SYSCALL_PARTS";
     let mut table = take(ebpf, NAME, Array::<_, u32>::try_from)?;
-    for (number, part) in syscalls::parts(SYSCALLS_LEN) {
-        if let Err(error) = table.set(number, part, 0) {
+    for number in 0..SYSCALLS_LEN {
+        if let Err(error) = table.set(number, syscalls::part(number) as u32, 0) {
             return Err(LoadError::Object(Box::new(error.into())));
         }
     }

@@ -56,7 +56,7 @@ async fn follow(
         first.processes.len()
     );
     print(&first, arguments, &mut out)?;
-    let mut lost: u64 = first.lost.values().sum();
+    let mut lost = first.lost.clone();
     let mut ticks = interval(LATENCY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -66,14 +66,13 @@ async fn follow(
         }
         let snapshot = agent.snapshot();
         print(&snapshot, arguments, &mut out)?;
-        let now_lost: u64 = snapshot.lost.values().sum();
-        if now_lost > lost {
-            eprintln!(
-                "nodeprobe: {} things that happened were not recorded, `top` tells why",
-                now_lost - lost
-            );
-            lost = now_lost;
+        for (reason, count) in &snapshot.lost {
+            let more = count.saturating_sub(lost.get(reason).copied().unwrap_or(0));
+            if more > 0 {
+                eprintln!("nodeprobe: lost {more}: {reason}");
+            }
         }
+        lost.clone_from(&snapshot.lost);
     }
 }
 

@@ -22,6 +22,7 @@ use std::{
 
 use nodeprobe_ebpf::{
     DropReason, ThreadRecord,
+    part::{PART_ASLEEP, PART_STDIO_WRITE, PART_SYNC_IO},
     thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
 };
 
@@ -34,6 +35,7 @@ use crate::{
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,
     procfs::{self, ProcessDir, Procfs, ThreadState},
+    syscalls,
     target::Target,
 };
 
@@ -339,9 +341,10 @@ impl Discovery {
             process.terminal_alias(fd).ok().flatten().and_then(|fd| i32::try_from(fd).ok())
         };
         let tty_fds = [terminal(1).unwrap_or(-1), terminal(2).unwrap_or(-1)];
+        let asleep = self.procfs.process(pid).and_then(|process| process.thread_state(tid)).ok();
         // Taken last: what the loop does before the kernel side knows the thread would be booked on the wrong side.
         let since_ns = exec_ns.unwrap_or_else(monotonic_ns);
-        let record = ThreadRecord {
+        let mut record = ThreadRecord {
             tty_fds,
             tgid: pid,
             tid,
@@ -351,6 +354,11 @@ impl Discovery {
             since_ns,
             ..ThreadRecord::ZERO
         };
+        match exec_ns {
+            // What it did until now nobody has seen.
+            Some(exec_ns) => record.turn_parts_ns[PART_ASLEEP] = monotonic_ns().saturating_sub(exec_ns),
+            None => sleep_under_way(&mut record, asleep, since_ns),
+        }
         let mut shared = lock(&self.shared);
         match shared.maps.insert_thread(record) {
             Ok(true) => {
@@ -395,6 +403,25 @@ impl Discovery {
             self.plans.remove(&pid);
         }
     }
+}
+
+/// Notes the sleep that a thread is in, so that a service that already hangs does not look as if it ran. A wait for events
+/// may be the loop's own, which is no part of a turn: those are left out.
+fn sleep_under_way(record: &mut ThreadRecord, state: Option<ThreadState>, since_ns: u64) {
+    let Some(state @ ThreadState::InSyscall { number, args, .. }) = state else { return };
+    let Some(number) = u32::try_from(number).ok().filter(|_| !state.is_epoll()) else { return };
+    let part = match syscalls::part(number) {
+        PART_STDIO_WRITE if matches!(args[0], 1 | 2) => {
+            record.write_fd = args[0] as u32;
+            record.write_start_ns = since_ns;
+            PART_STDIO_WRITE
+        }
+        PART_STDIO_WRITE => PART_SYNC_IO,
+        part => part,
+    };
+    record.off_cpu_since_ns = since_ns;
+    record.off_cpu_part = part as u32;
+    record.off_cpu_syscall = number;
 }
 
 impl FileIdentity {

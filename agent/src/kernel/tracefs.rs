@@ -71,6 +71,26 @@ pub fn find(root: &Path) -> Tracefs {
     }
 }
 
+/// How a tracepoint lays out its fields, in the words of its `format` file.
+///
+/// # Errors
+/// tracefs cannot be had, or the kernel has no such tracepoint.
+pub fn format(root: &Path, category: &str, name: &str) -> io::Result<String> {
+    let Tracefs::At(place) = find(root) else { return Err(io::Error::other("there is no tracefs")) };
+    std::fs::read_to_string(place.join("events").join(category).join(name).join("format"))
+}
+
+/// The byte at which a field begins; `None` when there is no such field.
+pub fn field_offset(format: &str, field: &str) -> Option<u32> {
+    // `	field:char prev_comm[16];	offset:8;	size:16;	signed:0;`
+    format.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        let name = declaration.rsplit(' ').next()?.split('[').next()?;
+        let offset = rest.trim().strip_prefix("offset:")?.split(';').next()?;
+        (name == field).then(|| offset.parse().ok())?
+    })
+}
+
 fn is_mounted(root: &Path, place: &str) -> bool {
     mounts(root).iter().any(|mount| mount.strip_prefix("/").is_ok_and(|mount| mount == Path::new(place)))
 }
@@ -139,6 +159,21 @@ fn check(result: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_found_where_the_format_says() {
+        // Of Linux 6.18, and the same with the longer common part of RHEL 9.
+        let format = "name: sched_switch\nformat:\n\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\
+            \tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:0;\n\
+            \tfield:pid_t prev_pid;\toffset:24;\tsize:4;\tsigned:1;\n\
+            \tfield:long prev_state;\toffset:32;\tsize:8;\tsigned:1;\n";
+        let offset = |field| field_offset(format, field);
+        assert_eq!(
+            (offset("prev_comm"), offset("prev_pid"), offset("prev_state")),
+            (Some(8), Some(24), Some(32))
+        );
+        assert_eq!((offset("pid"), offset("next_pid"), field_offset("", "pid")), (None, None, None));
+    }
 
     fn root(directories: &[&str], files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

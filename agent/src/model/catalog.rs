@@ -247,7 +247,8 @@ pub const STDIO_WRITE_DURATION: Metric = histogram(
     "nodeprobe.stdio.write.duration",
     &[STDIO_STREAM, STDIO_TYPE],
     &STDIO_BOUNDS_NS,
-    "Duration of the calls of event-loop threads that write to stdout or stderr.",
+    "Calls of event-loop threads that write to stdout or stderr, by the time from where they fell asleep to their \
+     end; 0 for those that the kernel took at once. Before Linux 5.15 by their whole duration.",
 );
 pub const STDIO_BLOCKED_TIME: Metric = new(
     "nodeprobe.stdio.write.blocked.time",

@@ -50,9 +50,9 @@ impl Cause {
         }
     }
 
-    /// Whether the thread was asleep in a system call for most of such time.
-    pub const fn is_sleep(self) -> bool {
-        !matches!(self, Self::OnCpu | Self::Gc | Self::CpuWait)
+    /// The cause of a part; [`Self::Unknown`] for a number that is none.
+    pub fn of_part(part: usize) -> Self {
+        Self::ALL.into_iter().find(|cause| cause.part() == Some(part)).unwrap_or(Self::Unknown)
     }
 
     /// The part of the kernel's record; `None` for what is left over there.

@@ -227,6 +227,7 @@ pub struct Stall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sleep {
     pub duration_ns: u64,
+    pub cause: Cause,
     /// The system call it slept in; `None`: none (a page fault), or not known.
     pub syscall: Option<&'static str>,
 }

@@ -50,6 +50,17 @@ impl ThreadState {
         Some(Self::Stopped { stack_pointer: word()?, instruction_pointer: word()? })
     }
 
+    /// Whether it waits for events.
+    pub fn is_epoll(&self) -> bool {
+        let epoll = [
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_wait,
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
+        ];
+        matches!(self, Self::InSyscall { number, .. } if epoll.contains(&number.cast_signed()))
+    }
+
     /// `None` while it runs.
     pub fn stack_pointer(&self) -> Option<u64> {
         match *self {

@@ -12,8 +12,8 @@ use nodeprobe_ebpf::{
 };
 
 use crate::model::{
-    Availability, Causes, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Process,
-    ProcessId, Signal, Sleep, Stall, Stdio, StreamKind, ThreadKind,
+    Availability, Cause, Causes, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses,
+    Process, ProcessId, Signal, Sleep, Stall, Stdio, StreamKind, ThreadKind,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -159,7 +159,11 @@ pub(crate) fn stall(process: &ProcessInterval, began_after_s: u64, duration_ns: 
         startup: false,
         lower_bound: false,
         causes: causes(duration_ns, &[(PART_SYNC_IO, duration_ns / 10 * 7), (PART_GC, duration_ns / 10)]),
-        longest_sleep: Some(Sleep { duration_ns: duration_ns / 2, syscall: Some("fsync") }),
+        longest_sleep: Some(Sleep {
+            duration_ns: duration_ns / 2,
+            cause: Cause::SyncIo,
+            syscall: Some("fsync"),
+        }),
     }
 }
 

@@ -21,10 +21,9 @@ pub fn division(stall: &Stall) -> String {
     let mut shares: Vec<(Cause, f64)> =
         stall.causes.iter().map(|(cause, ns)| (cause, ns as f64 / total_ns)).collect();
     shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    let slept_in = stall.longest_sleep.and_then(|sleep| sleep.syscall);
-    let mut slept_in = slept_in.map(|syscall| format!(" ({syscall})"));
     let show = |(cause, share): (Cause, f64)| {
-        let syscall = if cause.is_sleep() { slept_in.take() } else { None };
+        let sleep = stall.longest_sleep.filter(|sleep| sleep.cause == cause);
+        let syscall = sleep.and_then(|sleep| sleep.syscall).map(|syscall| format!(" ({syscall})"));
         format!("{} {:.0}%{}", cause.name(), share * 100.0, syscall.unwrap_or_default())
     };
     let shown: Vec<String> =
@@ -56,6 +55,7 @@ pub struct StallLine {
 #[derive(Debug, Serialize)]
 pub struct SleepLine {
     pub duration_s: f64,
+    pub cause: &'static str,
     pub syscall: Option<&'static str>,
 }
 
@@ -76,8 +76,11 @@ impl StallLine {
             startup: stall.startup,
             lower_bound: stall.lower_bound,
             by_cause: observed.then(by_cause),
-            longest_sleep: sleep
-                .map(|sleep| SleepLine { duration_s: seconds(sleep.duration_ns), syscall: sleep.syscall }),
+            longest_sleep: sleep.map(|sleep| SleepLine {
+                duration_s: seconds(sleep.duration_ns),
+                cause: sleep.cause.name(),
+                syscall: sleep.syscall,
+            }),
             division: if observed { division(stall) } else { "causes not observed".to_owned() },
         }
     }

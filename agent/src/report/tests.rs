@@ -284,7 +284,7 @@ fn a_traced_stall_is_one_line_with_its_causes() {
     );
     let json = serde_json::to_value(&line).unwrap();
     assert_eq!(json["by_cause"]["sync_io"], 0.1274);
-    assert_eq!(json["longest_sleep"], json!({ "duration_s": 0.091, "syscall": "fsync" }));
+    assert_eq!(json["longest_sleep"], json!({ "duration_s": 0.091, "cause": "sync_io", "syscall": "fsync" }));
 }
 
 #[test]
