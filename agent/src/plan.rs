@@ -53,7 +53,8 @@ pub enum GcKindSource {
     /// The collection's own function is entered inside the pause.
     Functions,
     /// The space asked for, second argument of `Heap::CollectGarbage`: 1 is the new space, 2 the old one. V8 may
-    /// collect more than it was asked for; in all measured runs it did not.
+    /// collect more than it was asked for, then a major collection is taken for a minor one: 2 of 19 major ones of an
+    /// allocating script on a loaded machine, whose incremental marking waited to be finalized.
     RequestedSpace,
 }
 
