@@ -70,9 +70,10 @@ fn trace_prints_a_stall_when_it_has_ended_and_no_other(node: &Node) {
     let blocks: Vec<f64> = sick.notes("block").iter().map(|note| number(note, "duration_ms") / 1e3).collect();
     let duration_s = number(&first, "duration_s");
     assert!(blocks.iter().any(|block_s| (block_s - duration_s).abs() < 0.005), "{first}, but {blocks:?}");
-    let by_cause = first["by_cause"].as_object().expect("causes are observed");
-    let total_s: f64 = by_cause.values().filter_map(Value::as_f64).sum();
-    assert!((total_s - duration_s).abs() < 1e-6, "{first}");
+    // It spins: it may have waited for a processor, but it never slept.
+    let awake_s: f64 =
+        ["on_cpu", "gc", "cpu_wait"].iter().map(|cause| number(&first["by_cause"], cause)).sum();
+    assert!(awake_s > 0.95 * duration_s, "{first}");
     trace.signal(libc::SIGTERM);
     assert!(trace.wait(RUN).success());
     assert!(lines().iter().all(|line| line["pid"] == sick.pid()), "{:?}", lines());
