@@ -12,6 +12,7 @@ use nodeprobe_tests::{
     agent::{self, Output, run},
     contract, on_every_node, on_one_node,
     process::{OwnedProcess, describe},
+    report::running,
     wait::eventually,
     workload::number,
 };
@@ -71,8 +72,8 @@ fn trace_prints_a_stall_when_it_has_ended_and_no_other(node: &Node) {
     let duration_s = number(&first, "duration_s");
     assert!(blocks.iter().any(|block_s| (block_s - duration_s).abs() < 0.005), "{first}, but {blocks:?}");
     // It spins: it may have waited for a processor, but it never slept.
-    let awake_s: f64 =
-        ["on_cpu", "gc", "cpu_wait"].iter().map(|cause| number(&first["by_cause"], cause)).sum();
+    let by_cause = &first["by_cause"];
+    let awake_s = running(by_cause) + number(by_cause, "gc") + number(by_cause, "cpu_wait");
     assert!(awake_s > 0.95 * duration_s, "{first}");
     trace.signal(libc::SIGTERM);
     assert!(trace.wait(RUN).success());

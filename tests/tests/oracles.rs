@@ -108,8 +108,11 @@ fn writers_block_as_long_as_their_readers_sleep() {
             if blocks {
                 workload.end();
                 let notes = reader.notes();
-                let what = format!("seconds blocked, {}", node.label);
-                assert_within(number(&written, "duration_ms") / 1e3, notes.asleep.as_secs_f64(), 0.02, &what);
+                let (writing_s, asleep_s) =
+                    (number(&written, "duration_ms") / 1e3, notes.asleep.as_secs_f64());
+                // Whoever wakes up may have to wait for a processor.
+                let possible = asleep_s - 0.02..=asleep_s + 0.2;
+                assert!(possible.contains(&writing_s), "{writing_s} s, not {possible:?}, {}", node.label);
                 assert_eq!(notes.bytes, 32 * 4096);
             } else {
                 assert!(number(&written, "duration_ms") < 100.0, "{written}, {}", node.label);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nodeprobe_tests::{
-    Agent, Node, Workload, assert_within, on_every_node,
+    Agent, Node, Workload, on_every_node,
     report::{StdioTotals, assert_nothing_lost, assert_quiet, stdio},
     stdio::{SleepyReader, pseudo_terminal},
     wait::eventually,
@@ -78,8 +78,11 @@ impl Case {
             notes.asleep.as_secs_f64()
         });
         if self.blocks {
-            assert_within(totals.blocked_s, asleep_s, TOLERANCE_S, &format!("blocked, {what}"));
-            assert_within(totals.blocked_s, number(&written, "duration_ms") / 1e3, TOLERANCE_S, &what);
+            // The reader slept while the writer had to wait, and all of the waiting was in the writer's own time. The two
+            // are a few milliseconds apart, unless one of them wakes up without a processor.
+            let writing_s = number(&written, "duration_ms") / 1e3;
+            let possible = asleep_s - TOLERANCE_S..=writing_s + TOLERANCE_S;
+            assert!(possible.contains(&totals.blocked_s), "not blocked for {possible:?} s, {what}");
         } else if self.kind == "file" {
             assert!(totals.blocked_s < TOLERANCE_S, "{what}");
         } else {
