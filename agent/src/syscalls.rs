@@ -117,6 +117,35 @@ pub fn name(number: u32) -> Option<&'static str> {
     SYSCALLS.iter().find(|(known, ..)| *known == libc::c_long::from(number)).map(|(_, name, _)| *name)
 }
 
+/// Whether the first argument of a system call is the descriptor of the file it works on.
+pub fn takes_descriptor(number: u32) -> bool {
+    const TAKE: [&str; 22] = [
+        "read",
+        "readv",
+        "pread64",
+        "preadv",
+        "preadv2",
+        "write",
+        "writev",
+        "pwrite64",
+        "pwritev",
+        "pwritev2",
+        "fsync",
+        "fdatasync",
+        "syncfs",
+        "close",
+        "fstat",
+        "getdents64",
+        "fchmod",
+        "fchown",
+        "ftruncate",
+        "fallocate",
+        "flock",
+        "fcntl",
+    ];
+    name(number).is_some_and(|name| TAKE.contains(&name))
+}
+
 /// The part of a turn (`PART_*`) that a sleep in a system call belongs to. `PART_STDIO_WRITE`: if it is to stdout or stderr.
 pub fn part(number: u32) -> usize {
     let known = SYSCALLS.iter().find(|(known, ..)| *known == libc::c_long::from(number));

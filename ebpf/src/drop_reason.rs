@@ -14,12 +14,20 @@ pub enum DropReason {
     GcUnmatched = 3,
     /// A thread id came back before the agent had read the last values of its former owner.
     ThreadReused = 4,
+    /// Half of the ring buffer was full: a stack was not told.
+    SampleRingFull = 5,
 }
 
 impl DropReason {
-    pub const COUNT: u32 = 5;
-    pub const ALL: [Self; Self::COUNT as usize] =
-        [Self::RingFull, Self::ThreadTableFull, Self::StdioTableFull, Self::GcUnmatched, Self::ThreadReused];
+    pub const COUNT: u32 = 6;
+    pub const ALL: [Self; Self::COUNT as usize] = [
+        Self::RingFull,
+        Self::ThreadTableFull,
+        Self::StdioTableFull,
+        Self::GcUnmatched,
+        Self::ThreadReused,
+        Self::SampleRingFull,
+    ];
 
     /// The name under which the loss is exported and shown.
     pub const fn name(self) -> &'static str {
@@ -29,6 +37,7 @@ impl DropReason {
             Self::StdioTableFull => "stdio_table_full",
             Self::GcUnmatched => "gc_unmatched",
             Self::ThreadReused => "thread_reused",
+            Self::SampleRingFull => "sample_ring_full",
         }
     }
 }

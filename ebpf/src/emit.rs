@@ -1,8 +1,9 @@
 //! The only file that touches the ring buffer and the loss counters.
 
+use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::generated::bpf_ringbuf_output};
 use nodeprobe_ebpf::{DropReason, Event, EventKind, ThreadRecord, event::EVENT_VALUES};
 
-use crate::maps::{DROPS, EVENTS};
+use crate::maps::{DROPS, EVENTS, EVENTS_BYTES};
 
 /// Counts one loss.
 #[inline(always)]
@@ -19,6 +20,19 @@ pub(crate) fn send(event: &Event) {
     if EVENTS.output::<Event>(event, 0).is_err() {
         lost(DropReason::RingFull);
     }
+}
+
+/// Sends `len` bytes of a sample. `false`: the ring buffer is half full. The other half is for events, which are few and each
+/// worth more.
+#[inline(always)]
+pub(crate) fn send_sample(record: *const u8, len: u64, flags: u64) -> bool {
+    if EVENTS.query(BPF_RB_AVAIL_DATA.into()) > EVENTS_BYTES as u64 / 2 {
+        return false;
+    }
+    let ring = core::ptr::addr_of!(EVENTS).cast_mut().cast();
+    // SAFETY: the map's own definition, which `RingBuf` is a transparent wrapper of; `record` holds `len` bytes, which the
+    // verifier checks.
+    unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), len, flags) == 0 }
 }
 
 /// An event about a loop thread that took no time.

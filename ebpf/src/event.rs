@@ -18,6 +18,11 @@ pub enum EventKind {
     /// A GC pause took at least the threshold. `detail`: `thread::GC_*`; `values`: heap bytes before, after
     /// (0 = not known).
     GcPause = 5,
+    /// A stack; its record is a [`crate::SampleHeader`] with what follows it, not an [`Event`].
+    Sample = 6,
+    /// A sleep inside a turn whose stack was sampled when it began has ended. `detail`: its `part::PART_*`; `start_ns`: that of
+    /// the sample; `values`: when the turn began, the system call.
+    Slept = 7,
 }
 
 impl TryFrom<u32> for EventKind {
@@ -30,6 +35,8 @@ impl TryFrom<u32> for EventKind {
             3 => Self::ThreadExit,
             4 => Self::Stall,
             5 => Self::GcPause,
+            6 => Self::Sample,
+            7 => Self::Slept,
             other => return Err(other),
         })
     }
@@ -46,6 +53,10 @@ pub const SLEEP_NS: usize = PARTS;
 pub const SLEEP_SYSCALL: usize = PARTS + 1;
 /// Index in [`Event::values`] of a stall.
 pub const SLEEP_PART: usize = PARTS + 2;
+/// Index in [`Event::values`] of [`EventKind::Slept`].
+pub const SLEPT_TURN_START: usize = 0;
+/// Index in [`Event::values`] of [`EventKind::Slept`].
+pub const SLEPT_SYSCALL: usize = 1;
 pub const EVENT_VALUES: usize = PARTS + 3;
 
 wire_record! {

@@ -10,14 +10,18 @@ pub mod event;
 pub mod gc_stop;
 pub mod histogram;
 pub mod part;
+pub mod sample;
 pub mod stdio_record;
 pub mod thread;
+pub mod walk;
 
 pub use drop_reason::DropReason;
 pub use event::{Event, EventKind};
 pub use histogram::Histogram;
+pub use sample::SampleHeader;
 pub use stdio_record::{StdioKey, StdioRecord};
 pub use thread::ThreadRecord;
+pub use walk::RawFrame;
 
 /// Declares a `repr(C)` record that crosses the kernel boundary and asserts at compile time that it has no
 /// implicit padding: padding would leak kernel stack bytes and make the verifier refuse the program.

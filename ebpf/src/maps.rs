@@ -16,6 +16,10 @@ static STALL_THRESHOLD_NS: Global<u64> = Global::new(50_000_000);
 #[unsafe(no_mangle)]
 static GC_EVENT_THRESHOLD_NS: Global<u64> = Global::new(10_000_000);
 
+/// 0: no stack is sampled.
+#[unsafe(no_mangle)]
+static SAMPLE_STACKS: Global<u32> = Global::new(1);
+
 /// Loop threads by thread id. Preallocated: allocation inside tracing programs makes kernels before 6.1 warn.
 /// The agent sets the size.
 #[map]
@@ -52,7 +56,9 @@ pub(crate) const WRITERS_LEN: u32 = 4096;
 pub(crate) static SYSCALL_PARTS: Array<u32> = Array::with_max_entries(SYSCALLS_LEN, 0);
 
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+/// Half of it for samples: a second of one processor with a piece of stack each, many seconds of samples without.
+pub(crate) const EVENTS_BYTES: u32 = 4 << 20;
 
 /// Loss by `DropReason`.
 #[map]
@@ -64,6 +70,10 @@ pub(crate) fn stall_threshold_ns() -> u64 {
 
 pub(crate) fn gc_event_threshold_ns() -> u64 {
     GC_EVENT_THRESHOLD_NS.load()
+}
+
+pub(crate) fn sample_stacks() -> bool {
+    SAMPLE_STACKS.load() != 0
 }
 
 #[inline(always)]

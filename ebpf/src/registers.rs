@@ -16,6 +16,27 @@ const FIRST_ARGUMENT: usize = 112;
 #[cfg(bpf_target_arch = "aarch64")]
 const FIRST_ARGUMENT: usize = 272;
 
+#[cfg(bpf_target_arch = "x86_64")]
+const PC_SP_FP: [usize; 3] = [128, 152, 32];
+#[cfg(bpf_target_arch = "aarch64")]
+const PC_SP_FP: [usize; 3] = [256, 248, 232];
+
+/// The instruction in user space that runs, or called the kernel.
+#[inline(always)]
+pub(crate) fn pc() -> u64 {
+    read::<u64>(PC_SP_FP[0])
+}
+
+#[inline(always)]
+pub(crate) fn sp() -> u64 {
+    read::<u64>(PC_SP_FP[1])
+}
+
+#[inline(always)]
+pub(crate) fn fp() -> u64 {
+    read::<u64>(PC_SP_FP[2])
+}
+
 /// The number of the system call; -1 outside of any, as in a page fault.
 #[inline(always)]
 pub(crate) fn syscall_number() -> u32 {

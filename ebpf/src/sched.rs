@@ -7,7 +7,8 @@
 
 use aya_ebpf::{EbpfContext as _, macros::tracepoint, programs::TracePointContext};
 use nodeprobe_ebpf::{
-    ThreadRecord,
+    Event, EventKind, ThreadRecord,
+    event::{EVENT_VALUES, SLEPT_SYSCALL, SLEPT_TURN_START},
     part::{
         PART_ASLEEP, PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PART_SYNC_IO, PARTS, SYSCALL_UNKNOWN,
         SYSCALLS_LEN,
@@ -15,7 +16,7 @@ use nodeprobe_ebpf::{
     thread::STATE_WAIT,
 };
 
-use crate::{maps::SYSCALL_PARTS, registers, stdio, target};
+use crate::{emit, maps::SYSCALL_PARTS, registers, sampler, stdio, target};
 
 /// Offsets in the format of `sched:sched_switch`. Some distributions' kernels have others; the agent compares them with
 /// the format file (`SCHED_FORMATS` in `bpf/attach.rs`) before it attaches.
@@ -33,6 +34,8 @@ const IDLE_PID: u32 = 0;
 /// An idle processor takes 10 to 30 µs to run a thread that was woken (measured in a virtual machine). A wait on an idle
 /// processor that is far longer is that of a cgroup whose quota is used up.
 const IDLE_EXIT_NS: u64 = 1_000_000;
+/// Shorter sleeps are not worth an event each.
+const TOLD_SLEEP_NS: u64 = 1_000_000;
 
 #[inline(always)]
 fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
@@ -87,6 +90,9 @@ fn leave(thread: &mut ThreadRecord, prev_state: u64) {
     thread.off_cpu_woken = is_ready.into();
     thread.off_cpu_since_ns = now;
     target::end_change(&mut thread.seq_begin, thread.seq_end);
+    if !is_ready {
+        sampler::asleep(thread, now);
+    }
 }
 
 /// The part that a sleep of the current thread belongs to, and its system call.
@@ -119,6 +125,12 @@ fn sleep_of(thread: &mut ThreadRecord) -> (u32, u32) {
 #[inline(always)]
 fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64, still_off_ns: u64) {
     let duration_ns = now_ns - thread.off_cpu_since_ns;
+    if part != PART_CPU_WAIT as u32
+        && thread.off_cpu_since_ns == thread.blocked_sample_ns
+        && duration_ns >= TOLD_SLEEP_NS
+    {
+        tell_sleep(thread, part, duration_ns);
+    }
     target::begin_change(&mut thread.seq_end);
     add(&mut thread.turn_parts_ns, part as usize, duration_ns);
     if part != PART_CPU_WAIT as u32 && part != PART_GC as u32 && duration_ns > thread.longest_sleep_ns {
@@ -129,6 +141,23 @@ fn credit(thread: &mut ThreadRecord, part: u32, now_ns: u64, still_off_ns: u64) 
     thread.off_cpu_since_ns = still_off_ns;
     thread.off_cpu_woken = (still_off_ns != 0).into();
     target::end_change(&mut thread.seq_begin, thread.seq_end);
+}
+
+/// A sampled sleep has ended: what its stack stands for.
+#[inline(always)]
+fn tell_sleep(thread: &ThreadRecord, part: u32, duration_ns: u64) {
+    let mut values = [0; EVENT_VALUES];
+    values[SLEPT_TURN_START] = thread.since_ns;
+    values[SLEPT_SYSCALL] = thread.off_cpu_syscall.into();
+    emit::send(&Event {
+        kind: EventKind::Slept as u32,
+        detail: part,
+        tgid: thread.tgid,
+        tid: thread.tid,
+        start_ns: thread.off_cpu_since_ns,
+        duration_ns,
+        values,
+    });
 }
 
 #[inline(always)]

@@ -95,6 +95,8 @@ wire_record! {
         /// Of the write under way, or the last one: 1 stdout, 2 stderr.
         pub write_fd: u32,
 
+        /// When the last sleep began whose stack was sampled.
+        pub blocked_sample_ns: u64,
         pub write_start_ns: u64,
         /// See `sched::open_bracket`.
         pub write_opened_ns: u64,
@@ -156,6 +158,7 @@ impl ThreadRecord {
         longest_sleep_syscall: SYSCALL_UNKNOWN,
         longest_sleep_part: 0,
         off_cpu_woken: 0,
+        blocked_sample_ns: 0,
         write_start_ns: 0,
         write_opened_ns: 0,
         gc_opened_ns: 0,

@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _, path::Path};
 
-use aya::programs::{
-    ProgramError,
-    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+use aya::{
+    programs::{
+        ProgramError,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+    util::online_cpus,
 };
+use nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS;
 
-use super::load::{Kernel, TRACEPOINT_PROGRAMS, chain, tracepoint, uprobe};
+use super::load::{Kernel, SAMPLE_PROGRAM, TRACEPOINT_PROGRAMS, chain, perf_event, tracepoint, uprobe};
 use crate::{
     kernel::tracefs,
     model::{Availability, Signal},
@@ -93,7 +98,7 @@ impl Kernel {
     /// Attaches every tracepoint and tells which signals the kernel gives and which not, with the reason.
     pub fn attach_tracepoints(&mut self) -> BTreeMap<Signal, Availability> {
         let mut signals: BTreeMap<Signal, Availability> =
-            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle, Signal::Sched]
+            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle, Signal::Sched, Signal::Sample]
                 .map(|signal| (signal, Availability::Ok))
                 .into();
         for (program, category, name, optional) in TRACEPOINTS {
@@ -121,7 +126,33 @@ impl Kernel {
             let text = format!("the kernel's tracepoint {category}:{name} cannot be used: {reason}");
             signals.insert(signal, Availability::Unavailable(text.into()));
         }
+        if !self.stacks {
+            let text = "stacks are not sampled: nodeprobe was told so by --no-stacks";
+            signals.insert(Signal::Sample, Availability::Unavailable(text.into()));
+        } else if let Err(reason) = self.attach_sampler() {
+            tracing::warn!(reason, "the sampling clock was not started");
+            let text = format!("the kernel's clock for samples cannot be used: {reason}");
+            signals.insert(Signal::Sample, Availability::Unavailable(text.into()));
+        }
         signals
+    }
+
+    /// Starts the clock that samples stacks, on every processor: a thread is sampled from its first turn on, and on
+    /// whichever processor it runs.
+    fn attach_sampler(&mut self) -> Result<(), String> {
+        if let Some(refusal) = self.refused.get(SAMPLE_PROGRAM) {
+            return Err(format!("the program was refused: {refusal}"));
+        }
+        let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;
+        let processors = online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
+        for cpu in processors {
+            let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+            let scope = PerfEventScope::AllProcessesOneCpu { cpu };
+            program
+                .attach(clock, scope, SamplePolicy::Period(SAMPLE_PERIOD_NS), false)
+                .map_err(|error| format!("processor {cpu}: {}", chain(&error)))?;
+        }
+        Ok(())
     }
 
     /// Whether the kernel took a program.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError, TracePoint, UProbe},
+    programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
 use nodeprobe_ebpf::{StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN};
 
@@ -26,11 +26,18 @@ pub struct Settings {
     pub gc_event_threshold_ns: u64,
     /// Loop threads that can be observed at once. Each costs 12 KiB of kernel memory, allocated at the start.
     pub max_threads: u32,
+    /// Whether stacks are sampled.
+    pub stacks: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { stall_threshold_ns: 50_000_000, gc_event_threshold_ns: 10_000_000, max_threads: 1024 }
+        Self {
+            stall_threshold_ns: 50_000_000,
+            gc_event_threshold_ns: 10_000_000,
+            max_threads: 1024,
+            stacks: true,
+        }
     }
 }
 
@@ -72,6 +79,7 @@ pub struct Kernel {
     pub(super) ebpf: Ebpf,
     /// Programs that the kernel refused, with its words.
     pub(super) refused: BTreeMap<&'static str, String>,
+    pub(super) stacks: bool,
 }
 
 pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
@@ -99,6 +107,8 @@ pub(super) const UPROBE_PROGRAMS: [&str; 10] = [
     "heap_size",
 ];
 
+pub(super) const SAMPLE_PROGRAM: &str = "sample";
+
 impl Kernel {
     /// Loads maps and programs and hands out the reading ends.
     ///
@@ -107,6 +117,7 @@ impl Kernel {
     pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring), LoadError> {
         let mut ebpf = EbpfLoader::new()
             .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
+            .override_global("SAMPLE_STACKS", &u32::from(settings.stacks), true)
             .override_global("GC_EVENT_THRESHOLD_NS", &settings.gc_event_threshold_ns, true)
             .map_max_entries("THREADS", settings.max_threads)
             .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
@@ -114,14 +125,14 @@ impl Kernel {
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut refused = BTreeMap::new();
         let mut first = None;
-        for name in TRACEPOINT_PROGRAMS.into_iter().chain(UPROBE_PROGRAMS) {
+        for name in TRACEPOINT_PROGRAMS.into_iter().chain(UPROBE_PROGRAMS).chain([SAMPLE_PROGRAM]) {
             if let Err(error) = load_program(&mut ebpf, name) {
                 refused.insert(name, chain(&error));
                 first.get_or_insert((name, error));
             }
         }
         if let Some((name, source)) = first
-            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len()
+            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len() + 1
         {
             return Err(LoadError::NoProgram { name, source: Box::new(source) });
         }
@@ -134,7 +145,7 @@ impl Kernel {
             take(&mut ebpf, "TTY_FDS", Array::<_, u64>::try_from)?,
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
-        Ok((Self { ebpf, refused }, maps, ring))
+        Ok((Self { ebpf, refused, stacks: settings.stacks }, maps, ring))
     }
 }
 
@@ -161,6 +172,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProgramError>
     match ebpf.program_mut(name) {
         Some(Program::TracePoint(program)) => program.load(),
         Some(Program::UProbe(program)) => program.load(),
+        Some(Program::PerfEvent(program)) => program.load(),
         _ => Err(ProgramError::NotLoaded),
     }
 }
@@ -187,6 +199,13 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut TracePoint> {
     match ebpf.program_mut(name) {
         Some(Program::TracePoint(program)) => Some(program),
+        _ => None,
+    }
+}
+
+pub(super) fn perf_event(ebpf: &mut Ebpf) -> Option<&mut PerfEvent> {
+    match ebpf.program_mut(SAMPLE_PROGRAM) {
+        Some(Program::PerfEvent(program)) => Some(program),
         _ => None,
     }
 }

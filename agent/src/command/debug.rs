@@ -78,6 +78,8 @@ fn describe(kind: EventKind, event: &Event) -> Value {
         EventKind::ThreadExit => "thread_exit",
         EventKind::Stall => "stall",
         EventKind::GcPause => "gc",
+        EventKind::Sample => "sample",
+        EventKind::Slept => "slept",
     };
     let mut value = json!({
         "type": kind_name, "pid": event.tgid, "tid": event.tid, "start_s": seconds(event.start_ns),
@@ -104,7 +106,10 @@ fn describe(kind: EventKind, event: &Event) -> Value {
             fields.insert("heap_before_bytes".into(), json!(bytes(event.values[0])));
             fields.insert("heap_after_bytes".into(), json!(bytes(event.values[1])));
         }
-        EventKind::Exec | EventKind::ThreadStart | EventKind::ThreadExit => {}
+        EventKind::Slept => {
+            fields.insert("duration_s".into(), json!(seconds(event.duration_ns)));
+        }
+        EventKind::Exec | EventKind::ThreadStart | EventKind::ThreadExit | EventKind::Sample => {}
     }
     value
 }

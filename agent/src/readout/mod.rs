@@ -2,6 +2,8 @@
 
 pub mod maps;
 pub mod ring;
+pub mod sample;
 
 pub use maps::Maps;
-pub use ring::Ring;
+pub use ring::{Record, Ring};
+pub use sample::RawSample;

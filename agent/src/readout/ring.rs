@@ -8,6 +8,15 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use nodeprobe_ebpf::{Event, EventKind, event::EVENT_VALUES};
 
+use super::sample::{self, RawSample};
+
+/// What the ring buffer holds.
+#[derive(Clone, Debug)]
+pub enum Record {
+    Event(EventKind, Event),
+    Sample(Box<RawSample>),
+}
+
 /// The reading end of the ring buffer.
 pub struct Ring {
     buffer: RingBuf<MapData>,
@@ -31,13 +40,18 @@ impl Ring {
         self.buffer.as_raw_fd()
     }
 
-    /// The next event, `None` when there is none at the moment. Records of an unknown kind or length are passed
+    /// The next record, `None` when there is none at the moment. Records of an unknown kind or length are passed
     /// over: they cannot come from the object that is embedded here.
-    pub fn next_event(&mut self) -> Option<(EventKind, Event)> {
+    pub fn next_record(&mut self) -> Option<Record> {
         loop {
             let item = self.buffer.next()?;
-            if let Some(event) = decode(&item) {
-                return Some(event);
+            let record = if item.starts_with(&(EventKind::Sample as u32).to_ne_bytes()) {
+                sample::decode(&item).map(|sample| Record::Sample(Box::new(sample)))
+            } else {
+                decode(&item).map(|(kind, event)| Record::Event(kind, event))
+            };
+            if let Some(record) = record {
+                return Some(record);
             }
             tracing::debug!(len = item.len(), "unknown record in the ring buffer");
         }

@@ -1,0 +1,59 @@
+//! What crosses the ring buffer for one stack: a header, frames, and where frame pointers led nowhere a piece of the
+//! stack itself.
+
+use crate::{
+    walk::{MAX_FRAMES, RawFrame},
+    wire_record,
+};
+
+/// The thread ran on a processor.
+pub const SAMPLE_ON_CPU: u32 = 1;
+/// The thread is about to sleep, for a time that [`crate::EventKind::Slept`] tells.
+pub const SAMPLE_BLOCKED: u32 = 2;
+/// In a collection.
+pub const SAMPLE_IN_GC: u32 = 4;
+/// In a write to stdout or stderr.
+pub const SAMPLE_IN_WRITE: u32 = 8;
+
+/// Time between two samples of a processor, nanoseconds: 126 per second, six in a stall of 50 ms. Not a divisor of the
+/// periods that timers of applications have.
+pub const SAMPLE_PERIOD_NS: u64 = 7_919_000;
+
+/// A piece of the stack comes with a sample of at most this many frames, none of them JavaScript.
+pub const IMAGE_FRAMES: usize = 6;
+/// Its greatest length, bytes. Frames of OpenSSL and libuv below JavaScript fit in.
+pub const IMAGE_BYTES: usize = 16 << 10;
+
+wire_record! {
+    /// Followed by `frames` times [`RawFrame`], or, when `image_bytes` is not 0, by [`IMAGE_FRAMES`] of them and then as
+    /// many bytes of stack from `sp` on.
+    pub struct SampleHeader {
+        /// `EventKind::Sample`.
+        pub kind: u32,
+        /// `SAMPLE_*`.
+        pub flags: u32,
+        pub tgid: u32,
+        pub tid: u32,
+        /// `CLOCK_MONOTONIC`. Of a blocked one: when the sleep began.
+        pub time_ns: u64,
+        /// When the turn began: the same in `EventKind::Stall`.
+        pub turn_start_ns: u64,
+        pub pc: u64,
+        pub sp: u64,
+        pub fp: u64,
+        /// The system call that a blocked one sleeps in; `part::SYSCALL_UNKNOWN` for others.
+        pub syscall: u32,
+        /// The first argument of that call, which is a descriptor for many.
+        pub descriptor: i32,
+        pub frames: u32,
+        pub image_bytes: u32,
+    }
+}
+
+const FRAME_BYTES: usize = size_of::<RawFrame>();
+/// What follows the header at most.
+pub const PAYLOAD_BYTES: usize = if MAX_FRAMES * FRAME_BYTES > IMAGE_FRAMES * FRAME_BYTES + IMAGE_BYTES {
+    MAX_FRAMES * FRAME_BYTES
+} else {
+    IMAGE_FRAMES * FRAME_BYTES + IMAGE_BYTES
+};

@@ -1,0 +1,157 @@
+//! Stacks: of loop threads that run while a turn is under way, by a clock on every processor, and of those that fall asleep
+//! in one.
+//!
+//! The registers are those of user space also when the clock ticks inside a system call, so there is one way to begin a
+//! walk. What a frame means, user space finds out (`walk`).
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
+    macros::{map, perf_event},
+    maps::PerCpuArray,
+    programs::PerfEventContext,
+};
+use nodeprobe_ebpf::{
+    DropReason, EventKind, RawFrame, SampleHeader, ThreadRecord,
+    part::SYSCALL_UNKNOWN,
+    sample::{
+        IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE,
+        SAMPLE_ON_CPU,
+    },
+    thread::STATE_WAIT,
+    walk::{self, MAX_FRAMES, Memory},
+};
+
+use crate::{emit, maps, registers, target};
+
+/// A record under construction; too large for the stack.
+#[repr(C)]
+struct Scratch {
+    header: SampleHeader,
+    payload: [u64; PAYLOAD_BYTES / 8],
+}
+
+/// One for each processor: neither the clock's interrupt nor a switch can interrupt the other there.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The agent need not hurry for a sample of a turn that is younger: only a stall is worth waking it for.
+const HURRY_NS: u64 = 20_000_000;
+/// Sleeps are sampled at most this often per thread.
+const BLOCKED_INTERVAL_NS: u64 = 1_000_000;
+
+const FRAME_WORDS: usize = size_of::<RawFrame>() / 8;
+const HEADER_BYTES: u64 = size_of::<SampleHeader>() as u64;
+const FRAME_BYTES: u64 = size_of::<RawFrame>() as u64;
+
+/// Memory of the current thread.
+struct User;
+
+impl Memory for User {
+    #[inline(always)]
+    fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        // SAFETY: the helper checks the address, and does not wait for pages that are not there.
+        unsafe { bpf_probe_read_user(address as *const [u64; N]) }.ok()
+    }
+}
+
+/// The clock of a processor, [`nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS`].
+#[perf_event]
+pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
+    let _ = ctx.as_ptr();
+    if bpf_get_current_pid_tgid() == 0 {
+        return 0;
+    }
+    if let Some(thread) = target::current()
+        && thread.state != STATE_WAIT
+    {
+        take(thread, SAMPLE_ON_CPU, target::now_ns(), SYSCALL_UNKNOWN, -1);
+    }
+    0
+}
+
+/// The current thread falls asleep in a turn at `now_ns`.
+#[inline(always)]
+pub(crate) fn asleep(thread: &mut ThreadRecord, now_ns: u64) {
+    // A collection sleeps often, and each time for its helpers; who allocates, the clock shows.
+    if maps::sample_stacks()
+        && thread.gc_active == 0
+        && now_ns - thread.blocked_sample_ns >= BLOCKED_INTERVAL_NS
+    {
+        thread.blocked_sample_ns = now_ns;
+        take(thread, SAMPLE_BLOCKED, now_ns, thread.off_cpu_syscall, registers::first_argument() as i32);
+    }
+}
+
+#[inline(always)]
+fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor: i32) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: a valid map value of this processor alone; see `SCRATCH`.
+    let scratch = unsafe { &mut *scratch };
+    let (pc, sp, fp) = (registers::pc(), registers::sp(), registers::fp());
+    let payload = &mut scratch.payload;
+    let mut javascript = false;
+    let count = walk::walk(&User, pc, fp, |index, frame| {
+        javascript |= frame.may_be_javascript();
+        if index < MAX_FRAMES {
+            let at = index * FRAME_WORDS;
+            payload[at] = frame.pc;
+            payload[at + 1] = frame.marker;
+            payload[at + 2] = frame.shared[0];
+            payload[at + 3] = frame.shared[1];
+            payload[at + 4] = frame.bytecode;
+            payload[at + 5] = frame.bytecode_offset;
+        }
+    });
+    let image_bytes =
+        if javascript || count > IMAGE_FRAMES { 0 } else { copy_stack(&mut scratch.payload, sp) };
+    let in_gc = if thread.gc_active != 0 { SAMPLE_IN_GC } else { 0 };
+    let in_write = if thread.write_start_ns != 0 { SAMPLE_IN_WRITE } else { 0 };
+    scratch.header = SampleHeader {
+        kind: EventKind::Sample as u32,
+        flags: flags | in_gc | in_write,
+        tgid: thread.tgid,
+        tid: thread.tid,
+        time_ns: now_ns,
+        turn_start_ns: thread.since_ns,
+        pc,
+        sp,
+        fp,
+        syscall,
+        descriptor,
+        frames: count as u32,
+        image_bytes: image_bytes as u32,
+    };
+    let payload_bytes = if image_bytes != 0 {
+        IMAGE_FRAMES as u64 * FRAME_BYTES + image_bytes
+    } else {
+        count as u64 * FRAME_BYTES
+    };
+    if payload_bytes > PAYLOAD_BYTES as u64 {
+        return;
+    }
+    let wake = if now_ns - thread.since_ns < HURRY_NS { u64::from(BPF_RB_NO_WAKEUP) } else { 0 };
+    if !emit::send_sample(core::ptr::from_ref(scratch).cast(), HEADER_BYTES + payload_bytes, wake) {
+        emit::lost(DropReason::SampleRingFull);
+    }
+}
+
+/// Copies the stack behind the frames, as much of it as there is; 0 when nothing can be read.
+#[inline(always)]
+fn copy_stack(payload: &mut [u64; PAYLOAD_BYTES / 8], sp: u64) -> u64 {
+    const AT: usize = IMAGE_FRAMES * FRAME_WORDS;
+    // The top of the stack may be near, and a read fails as a whole.
+    let mut bytes = IMAGE_BYTES as u32;
+    for _ in 0..5 {
+        // SAFETY: `bytes` is at most `IMAGE_BYTES`, which fit behind `AT`; the helper checks the address.
+        let result = unsafe {
+            generated::bpf_probe_read_user(payload.as_mut_ptr().add(AT).cast(), bytes, sp as *const _)
+        };
+        if result == 0 {
+            return bytes.into();
+        }
+        bytes /= 2;
+    }
+    0
+}
