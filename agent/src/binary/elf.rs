@@ -80,8 +80,8 @@ pub(super) struct Sections {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SymbolTable {
-    symbols: Region,
-    strings: Region,
+    pub(super) symbols: Region,
+    pub(super) strings: Region,
 }
 
 /// A symbol that is defined in the file.
@@ -169,6 +169,14 @@ impl<'file> Elf<'file> {
             }
         }
         Ok(())
+    }
+
+    /// Segments of code: file offset, address and length of each.
+    pub(super) fn code_segments(&self) -> impl Iterator<Item = (FileOffset, VirtualAddress, u64)> {
+        self.segments
+            .iter()
+            .filter(|segment| segment.executable)
+            .map(|segment| (FileOffset(segment.offset), VirtualAddress(segment.address), segment.file_size))
     }
 
     /// Where the instruction at `address` lies in the file. `None`: not in an executable segment, so that a probe
@@ -409,7 +417,12 @@ impl<'file> Elf<'file> {
     }
 }
 
-fn read_exact(file: &File, buffer: &mut [u8], offset: u64, what: &'static str) -> Result<(), BinaryError> {
+pub(super) fn read_exact(
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+    what: &'static str,
+) -> Result<(), BinaryError> {
     file.read_exact_at(buffer, offset).map_err(|source| {
         if source.kind() == io::ErrorKind::UnexpectedEof {
             BinaryError::Truncated { what }
@@ -420,7 +433,7 @@ fn read_exact(file: &File, buffer: &mut [u8], offset: u64, what: &'static str) -
 }
 
 /// All whole records in `bytes`. The records of `object` are made of byte arrays, so any alignment does.
-fn pods<T: Pod>(bytes: &[u8]) -> impl Iterator<Item = &T> {
+pub(super) fn pods<T: Pod>(bytes: &[u8]) -> impl Iterator<Item = &T> {
     pod::slice_from_bytes::<T>(bytes, bytes.len() / size_of::<T>())
         .map_or(&[][..], |(records, _)| records)
         .iter()

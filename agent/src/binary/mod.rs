@@ -8,8 +8,10 @@
 
 mod code;
 mod elf;
+mod engine;
 mod error;
 mod frames;
+mod functions;
 mod summary;
 mod survey;
 mod symbols;
@@ -19,7 +21,9 @@ mod version;
 
 use std::{collections::BTreeMap, fs::File, ops::Range};
 
+pub use engine::{CodeSegment, Engine};
 pub use error::BinaryError;
+pub use functions::{FunctionIndex, FunctionTable};
 pub use summary::summary;
 pub use version::V8Version;
 
@@ -185,6 +189,8 @@ pub struct Binary {
     pub backend_fd_offset: Option<u32>,
     /// Where V8 keeps the heap sizes around a collection; `None`: not known.
     pub gc_sizes: Option<GcSizes>,
+    /// What V8 says of itself to debuggers; empty without V8.
+    pub engine: Engine,
 }
 
 /// Offsets in `v8::internal::GCTracer`, bytes, at which the heap used before and after the collection stand when
@@ -272,6 +278,7 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
     // Only Node says its version, and searching for it costs most of the time.
     let node_version = if has.node { version::node_version(&elf, &sections)? } else { None };
     let Survey { points, missing, backend_fd_offset, gc_sizes } = survey::survey(&elf, &found, has);
+    let engine = engine::engine(&elf, &found);
     Ok(Binary {
         build_id: elf.build_id()?,
         architecture: elf.architecture,
@@ -284,5 +291,6 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
         missing,
         backend_fd_offset,
         gc_sizes,
+        engine,
     })
 }

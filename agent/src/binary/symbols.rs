@@ -29,6 +29,11 @@ pub(super) enum Meaning {
     VersionMinor,
     VersionBuild,
     VersionPatch,
+    /// V8's `Bytecodes::kBytecodeSizes`.
+    BytecodeSizes,
+    /// The machine code of V8's builtins, and its length.
+    BuiltinsCode,
+    BuiltinsSize,
 }
 
 enum Name {
@@ -43,7 +48,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 21] = [
+const WANTED: [(Name, Meaning); 25] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -68,14 +73,33 @@ const WANTED: [(Name, Meaning); 21] = [
     (Exact("_ZN2v88internal7Version6minor_E"), Meaning::VersionMinor),
     (Exact("_ZN2v88internal7Version6build_E"), Meaning::VersionBuild),
     (Exact("_ZN2v88internal7Version6patch_E"), Meaning::VersionPatch),
+    (Exact("_ZN2v88internal11interpreter9Bytecodes14kBytecodeSizesE"), Meaning::BytecodeSizes),
+    // Before V8 11 the third name is that of a pointer to the first. Of names with a common begin the longer come first.
+    (Exact("v8_Default_embedded_blob_code_data_"), Meaning::BuiltinsCode),
+    (Exact("v8_Default_embedded_blob_code_size_"), Meaning::BuiltinsSize),
+    (Exact("v8_Default_embedded_blob_code_"), Meaning::BuiltinsCode),
 ];
+
+/// V8 describes itself to debuggers in integers whose names begin so.
+const METADATA_PREFIX: &[u8] = b"v8dbg_";
+/// The builds examined have 457 to 531.
+const MAX_METADATA: usize = 4096;
 
 /// More clones of one function than this are not looked at.
 const MAX_CANDIDATES: usize = 64;
 
 impl Meaning {
     const fn is_data(self) -> bool {
-        matches!(self, Self::VersionMajor | Self::VersionMinor | Self::VersionBuild | Self::VersionPatch)
+        matches!(
+            self,
+            Self::VersionMajor
+                | Self::VersionMinor
+                | Self::VersionBuild
+                | Self::VersionPatch
+                | Self::BytecodeSizes
+                | Self::BuiltinsCode
+                | Self::BuiltinsSize
+        )
     }
 }
 
@@ -94,6 +118,8 @@ pub(super) struct Found {
     candidates: BTreeMap<Meaning, Vec<Candidate>>,
     /// The parts of functions that the compiler moved away because they are never or rarely executed.
     cold: BTreeMap<Meaning, Vec<Candidate>>,
+    /// Where V8's metadata stand, by name without the prefix.
+    metadata: BTreeMap<Box<str>, VirtualAddress>,
 }
 
 impl Found {
@@ -125,15 +151,30 @@ impl Found {
         !self.all(meaning).is_empty()
     }
 
+    pub(super) fn metadata(&self) -> &BTreeMap<Box<str>, VirtualAddress> {
+        &self.metadata
+    }
+
     fn scan(&mut self, elf: &Elf<'_>, table: SymbolTable, rule: Rule) -> Result<(), BinaryError> {
         elf.symbols(
             table,
-            |name| meaning_of_prefix(name).is_some(),
+            |name| meaning_of_prefix(name).is_some() || name.starts_with(METADATA_PREFIX),
             |name, symbol| self.add(name, symbol, rule),
         )
     }
 
     fn add(&mut self, name: &[u8], symbol: Symbol, rule: Rule) {
+        if let Some(name) = name.strip_prefix(METADATA_PREFIX) {
+            // The linker appends a version after `@`.
+            let name = name.split(|byte| *byte == b'@').next().unwrap_or_default();
+            if let Ok(name) = std::str::from_utf8(name)
+                && self.metadata.len() < MAX_METADATA
+                && !symbol.is_function
+            {
+                self.metadata.entry(name.into()).or_insert(symbol.address);
+            }
+            return;
+        }
         let Some((meaning, part)) = classify(name) else { return };
         if symbol.is_function == meaning.is_data() {
             return;
@@ -160,7 +201,7 @@ enum Part {
 
 /// Quick test on the begin of a name. What it accepts, [`classify`] judges.
 fn meaning_of_prefix(name: &[u8]) -> Option<(&'static Name, Meaning)> {
-    if !(name.starts_with(b"_ZN") || name.starts_with(b"uv_")) {
+    if ![&b"_ZN"[..], b"uv_", b"v8_"].iter().any(|begin| name.starts_with(begin)) {
         return None;
     }
     WANTED.iter().find_map(|(wanted, meaning)| {
