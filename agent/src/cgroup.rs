@@ -1,4 +1,5 @@
-//! Which container a process belongs to, from the text of `/proc/PID/cgroup`.
+//! Which container a process belongs to, and where its group's share of processors is accounted, from the text of
+//! `/proc/PID/cgroup`.
 //!
 //! Architecture invariant: no I/O in here.
 
@@ -21,6 +22,41 @@ pub fn container_id(cgroup: &[u8]) -> Option<&str> {
         .split(|&byte| byte == b'\n')
         .filter_map(line_path)
         .find_map(|path| path.rsplit(|&byte| byte == b'/').find_map(segment_id))
+}
+
+/// Where the file `cpu.stat` of the group may be, below `/sys/fs/cgroup`; the first that exists is the one. The hierarchy that
+/// has the `cpu` controller is the one of quotas: version 1, or version 2 where no line of version 1 names it.
+pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
+    let lines = || cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let fields = lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        Some((fields.next()?, fields.next()?, fields.next()?))
+    });
+    let mut of_v1 = Vec::new();
+    let mut of_v2 = Vec::new();
+    for (hierarchy, controllers, path) in fields {
+        // A path from another cgroup namespace leads out of what is mounted here.
+        if path.split('/').any(|segment| segment == "..") {
+            continue;
+        }
+        let path = path.trim_matches('/');
+        if controllers.split(',').any(|controller| controller == "cpu") {
+            of_v1.extend([controllers, "cpu"].map(|mount| format!("{mount}/{path}/cpu.stat")));
+        } else if hierarchy == "0" && controllers.is_empty() {
+            of_v2.extend([format!("{path}/cpu.stat"), format!("unified/{path}/cpu.stat")]);
+        }
+    }
+    if of_v1.is_empty() { of_v2 } else { of_v1 }
+}
+
+/// For how long the group was kept off all processors because its quota was used up, nanoseconds, from the text of its
+/// `cpu.stat`; `None`: it does not say, as in a group without the controller.
+pub fn throttled_ns(cpu_stat: &str) -> Option<u64> {
+    cpu_stat.lines().find_map(|line| match line.split_once(' ')? {
+        ("throttled_time", ns) => ns.trim().parse().ok(),
+        ("throttled_usec", us) => us.trim().parse::<u64>().ok()?.checked_mul(1000),
+        _ => None,
+    })
 }
 
 /// The path of one line; it may contain colons itself.
@@ -83,6 +119,23 @@ mod tests {
             format!("/../../{pod}/{ID}"),
         ] {
             assert_found(&path);
+        }
+    }
+
+    #[test]
+    fn quotas_are_accounted_where_the_cpu_controller_is() {
+        let hybrid = b"9:name=systemd:/a\n2:cpu,cpuacct:/docker/x\n0::/a\n";
+        assert_eq!(cpu_stat_paths(hybrid), ["cpu,cpuacct/docker/x/cpu.stat", "cpu/docker/x/cpu.stat"]);
+        assert_eq!(cpu_stat_paths(b"0::/a.slice/b\n"), ["a.slice/b/cpu.stat", "unified/a.slice/b/cpu.stat"]);
+        assert!(cpu_stat_paths(b"0::/../../etc\n1:cpu:/../x\nnonsense\n\xff:cpu:/\n").is_empty());
+    }
+
+    #[test]
+    fn both_versions_tell_the_time_throttled() {
+        assert_eq!(throttled_ns("nr_periods 3\nnr_throttled 2\nthrottled_time 5000\n"), Some(5000));
+        assert_eq!(throttled_ns("usage_usec 9\nnr_throttled 2\nthrottled_usec 5\n"), Some(5000));
+        for text in ["", "usage_usec 9\n", "throttled_usec -1\n", "throttled_usec 18446744073709551615\n"] {
+            assert_eq!(throttled_ns(text), None, "{text:?}");
         }
     }
 

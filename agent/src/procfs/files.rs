@@ -35,6 +35,14 @@ impl ProcessDir {
         self.link("exe")
     }
 
+    /// What a descriptor leads to: a path, or what the kernel calls it (`pipe:[1234]`).
+    ///
+    /// # Errors
+    /// [`Error::Gone`], also when it is closed; [`Error::Denied`].
+    pub fn descriptor(&self, fd: u32) -> Result<Link, Error> {
+        self.link_of("fd", &format!("fd/{fd}"))
+    }
+
     /// Working directory.
     ///
     /// # Errors
@@ -111,25 +119,31 @@ impl ProcessDir {
         }))
     }
 
-    /// Reads a regular file of at most `limit_bytes` by its path below the process's root directory.
-    /// `Ok(None)`: there is no such file, or it is larger, or of another kind. Whatever the path holds, no FIFO,
-    /// device or socket is opened.
+    /// Opens a regular file by its path below the process's root directory. `Ok(None)`: there is no such file, or it is
+    /// of another kind. Whatever the path holds, no FIFO, device or socket is opened.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open_in_root(&self, path: &Path) -> io::Result<Option<File>> {
+        match self.resolve(path).and_then(|fd| reopen_regular(&fd)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::EXDEV) => {
+                    Ok(None)
+                }
+                None if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Reads a regular file of at most `limit_bytes`, found as by [`Self::open_in_root`]. `Ok(None)` also if it is
+    /// larger.
     ///
     /// # Errors
     /// Those of reading it.
     pub fn read_in_root(&self, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.resolve(path).and_then(|fd| reopen_regular(&fd)) {
-            Ok(file) => file,
-            Err(error) => {
-                return match error.raw_os_error() {
-                    Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::EXDEV) => {
-                        Ok(None)
-                    }
-                    None if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
-                    _ => Err(error),
-                };
-            }
-        };
+        let Some(file) = self.open_in_root(path)? else { return Ok(None) };
         if file.metadata()?.len() > limit_bytes {
             return Ok(None);
         }
@@ -198,8 +212,13 @@ impl ProcessDir {
     }
 
     fn link(&self, what: &'static str) -> Result<Link, Error> {
+        self.link_of(what, what)
+    }
+
+    /// `what`: for the error.
+    fn link_of(&self, what: &'static str, name: &str) -> Result<Link, Error> {
         let read = |name| at::read_link(&self.dir, Path::new(name));
-        let target = read(what).map_err(|source| Error::new(self.pid(), what, source))?;
+        let target = read(name).map_err(|source| Error::new(self.pid(), what, source))?;
         let bytes = target.as_os_str().as_bytes();
         let (path, deleted) = match bytes.strip_suffix(DELETED) {
             Some(path) => (PathBuf::from(os_string(path)), true),

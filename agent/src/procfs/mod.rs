@@ -8,6 +8,7 @@
 //! Identify processes on a thread that may wait.
 
 mod at;
+pub mod cgroups;
 mod files;
 #[cfg(test)]
 pub(crate) mod live;

@@ -1,0 +1,21 @@
+//! The cgroup of a process, as far as it limits its share of processors.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use super::{ProcessDir, SMALL_FILE_MAX_BYTES};
+use crate::cgroup;
+
+/// Where the hierarchies are mounted on every distribution.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// For how long the process's group was kept off all processors because its quota was used up, nanoseconds; `None`: the
+/// hierarchy is not mounted here, or the group has no account of it.
+pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
+    let paths = cgroup::cpu_stat_paths(&process.cgroup().ok()?);
+    paths.iter().find_map(|path| {
+        let mut text = String::new();
+        let file = File::open(Path::new(ROOT).join(path)).ok()?;
+        file.take(SMALL_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
+        cgroup::throttled_ns(&text)
+    })
+}
