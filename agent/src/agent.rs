@@ -19,11 +19,15 @@ use crate::{
     discovery::{self, Discovery},
     model::Snapshot,
     procfs::Procfs,
-    readout::Ring,
+    readout::{Record, Ring},
+    sampling::Decoder,
 };
 
 /// How long a thread sleeps at most before it looks whether it should end.
 const STOP_CHECK: Duration = Duration::from_millis(200);
+/// Samples of short turns wake nobody; they wait for so long at most. What a stack says is in the memory of the process,
+/// where collections move it.
+const RING_CHECK: Duration = Duration::from_millis(50);
 
 /// The running agent. Dropping it detaches every probe, which takes a while; see `command::exit`.
 pub struct Agent {
@@ -51,8 +55,8 @@ impl Agent {
         let kernel_signals = kernel.attach_tracepoints();
         let (to_discovery, from_ring) = mpsc::channel();
         let ring_thread = {
-            let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
-            spawn("ring", move || read_ring(ring, &shared, &to_discovery, tap.as_ref(), &stop))
+            let (shared, stop, procfs) = (Arc::clone(&shared), Arc::clone(&stop), procfs.clone());
+            spawn("ring", move || read_ring(ring, procfs, &shared, &to_discovery, tap.as_ref(), &stop))
         };
         let (ready, is_ready) = mpsc::channel();
         let discovery_thread = {
@@ -114,20 +118,34 @@ pub(crate) fn lock(shared: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
 
 fn read_ring(
     mut ring: Ring,
+    procfs: Procfs,
     shared: &Mutex<Collector>,
     to_discovery: &mpsc::Sender<discovery::Request>,
     tap: Option<&EventTap>,
     stop: &AtomicBool,
 ) {
+    let mut decoder = Decoder::new(procfs);
     while !stop.load(Ordering::Relaxed) {
-        ring.wait(STOP_CHECK);
-        while let Some((kind, event)) = ring.next_event() {
+        ring.wait(RING_CHECK);
+        decoder.housekeeping(shared);
+        while let Some(record) = ring.next_record() {
+            let (kind, event) = match record {
+                Record::Event(kind, event) => (kind, event),
+                Record::Sample(sample) => {
+                    decoder.sampled(sample, shared);
+                    continue;
+                }
+            };
             let request = match kind {
                 EventKind::Exec => {
                     Some(discovery::Request::Exec { pid: event.tgid, exec_ns: event.start_ns })
                 }
                 EventKind::ThreadStart => Some(discovery::Request::LoopThread { pid: event.tgid }),
-                EventKind::ThreadExit | EventKind::Stall | EventKind::GcPause => {
+                EventKind::ThreadExit
+                | EventKind::Stall
+                | EventKind::GcPause
+                | EventKind::Slept
+                | EventKind::Sample => {
                     lock(shared).event(kind, &event);
                     None
                 }

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, ops::Range};
 use nodeprobe_ebpf::gc_stop;
 
 use crate::{
-    binary::{Binary, FileOffset, Hook, Roles, Rule},
+    binary::{Binary, Engine, FileOffset, Hook, Roles, Rule},
     model::{Availability, Signal},
+    v8::Layout,
 };
 
 /// What to attach for one process, and what it will be able to tell.
@@ -67,7 +68,7 @@ const FIRST_V8_WITH_KNOWN_SPACES: u32 = 11;
 /// `has_cookies`: the kernel hands programs a number per probe (5.15 and later).
 pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     let node = component(files, |has| has.node);
-    let v8 = component(files, |has| has.v8);
+    let v8 = v8(files);
     let libuv = component(files, |has| has.libuv);
     let event_loop = event_loop(node, libuv);
     let gc = gc(v8);
@@ -103,6 +104,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::Heap => availability(heap.as_ref().err()),
             // Tracepoints only.
             Signal::Stdio | Signal::Lifecycle | Signal::Sched => Availability::Ok,
+            Signal::Sample => availability(layout(v8).err().as_ref()),
         };
         (signal, availability)
     });
@@ -115,7 +117,25 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     }
 }
 
-type Component<'files> = Option<(usize, &'files Binary)>;
+/// Where the V8 among the files keeps what a stack is decoded with.
+///
+/// # Errors
+/// A sentence: there is no V8, or its layout is not known.
+pub fn layout(v8: Component<'_>) -> Result<Layout, String> {
+    let (_, binary) = v8.ok_or("no V8 symbols in the executable or a mapped libnode.so")?;
+    let version = binary.v8_version.ok_or("the version of V8 is not known")?;
+    let Engine { metadata, bytecode_sizes, .. } = &binary.engine;
+    Layout::new(metadata, version, bytecode_sizes.as_deref())
+        .map_err(|error| format!("stacks cannot be decoded: {error}"))
+}
+
+/// The V8 among the files, with its place there.
+pub fn v8<'files>(files: &[&'files Binary]) -> Component<'files> {
+    component(files, |has| has.v8)
+}
+
+/// One of the files, with its place among them.
+pub type Component<'files> = Option<(usize, &'files Binary)>;
 
 fn component<'files>(files: &[&'files Binary], has: impl Fn(Roles) -> bool) -> Component<'files> {
     files.iter().copied().enumerate().find(|(_, binary)| has(binary.has))
@@ -245,6 +265,7 @@ mod tests {
             missing: BTreeMap::new(),
             backend_fd_offset: Some(64),
             gc_sizes: None,
+            engine: Engine::default(),
         }
     }
 
@@ -309,6 +330,7 @@ mod tests {
         heap: ok
         lifecycle: ok
         sched: ok
+        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         Some(Functions) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -350,6 +372,7 @@ mod tests {
         heap: this Node is stripped, and since version 24 V8 hides the functions that know the heap size from all but the full symbol table
         lifecycle: ok
         sched: ok
+        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -377,6 +400,7 @@ mod tests {
         heap: ok
         lifecycle: ok
         sched: ok
+        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         Some(Functions) Some(64) Some("file 1 0x400..0x480")
         "#);
     }
@@ -403,6 +427,7 @@ mod tests {
         heap: ok
         lifecycle: ok
         sched: ok
+        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         Some(Functions) None Some("file 0 0x400..0x480")
         "#);
     }
@@ -472,6 +497,7 @@ mod tests {
         heap: no V8 symbols in the executable or a mapped libnode.so
         lifecycle: ok
         sched: ok
+        sample: no V8 symbols in the executable or a mapped libnode.so
         None None None
         ");
         assert_eq!(plan(&[], true), plan(&[&binary], true));

@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use crate::model::{Availability, Identity, ProcessId, Signal, Stdio};
+use crate::{
+    model::{Availability, Identity, ProcessId, Signal, Stdio},
+    v8::{Layout, V8File},
+};
 
 /// One observed process.
 #[derive(Debug)]
@@ -30,6 +33,15 @@ pub struct Target {
     pub ended_streams: [Stdio; 2],
     /// Names of threads that have been read.
     pub thread_names: HashMap<u32, String>,
+    /// What its stacks are decoded with; `None`: they cannot be, see `signals`.
+    pub stacks: Option<StackSource>,
+}
+
+/// What the stacks of a process are decoded with.
+#[derive(Clone, Debug)]
+pub struct StackSource {
+    pub layout: Arc<Layout>,
+    pub file: V8File,
 }
 
 impl Target {
@@ -54,6 +66,7 @@ impl Target {
             measured: false,
             ended_streams: [Stdio::default(), Stdio::default()],
             thread_names: HashMap::new(),
+            stacks: None,
         }
     }
 }
@@ -87,6 +100,11 @@ impl Targets {
             Some(target) => Some(target),
             None => self.ended.iter_mut().rfind(|target| target.id.pid == pid),
         }
+    }
+
+    /// As [`find_mut`](Self::find_mut), for looking only.
+    pub fn find(&self, pid: u32) -> Option<&Target> {
+        self.live.get(&pid).or_else(|| self.ended.iter().rfind(|target| target.id.pid == pid))
     }
 
     pub fn live_mut(&mut self) -> impl Iterator<Item = &mut Target> {

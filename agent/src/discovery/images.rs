@@ -2,6 +2,7 @@
 //! however many processes map it.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     fs::{File, Metadata},
     os::unix::fs::{FileExt as _, MetadataExt as _},
@@ -14,7 +15,8 @@ use crate::{
     bpf::{Attached, HookTarget, Kernel},
     collector::monotonic_ns,
     model::{Availability, Signal},
-    plan::{Plan, plan},
+    plan::{Plan, layout, plan, v8},
+    v8::Layout,
 };
 
 /// Files kept at most. One that no process uses any more makes room; its probes go with it.
@@ -70,15 +72,40 @@ impl Contents {
     }
 }
 
+/// The files of a process, analysed, with their probes in place.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    /// The file that Node is in.
+    pub(super) node: Arc<Binary>,
+    /// `None`: there is no V8, or its stacks cannot be decoded.
+    pub(super) v8: Option<V8Image>,
+}
+
+/// The file that V8 is in.
+pub(super) struct V8Image {
+    pub(super) layout: Arc<Layout>,
+    pub(super) binary: Arc<Binary>,
+    /// Index into the files.
+    pub(super) file: usize,
+}
+
 /// A file with a part of Node in it.
 struct Image {
     binary: Arc<Binary>,
+    /// How the V8 in it lays out its objects, once asked for; `None`: not known.
+    layout: OnceCell<Option<Arc<Layout>>>,
     attached: Attached,
     /// Offsets that carry a probe already, and those that were refused, with the kernel's words.
     probed: HashMap<HookTarget, Result<(), String>>,
     /// `CLOCK_MONOTONIC` when the probes were all in place.
     attached_ns: Option<u64>,
     last_used: Instant,
+}
+
+impl Image {
+    fn layout(&self, binary: &Binary) -> Option<Arc<Layout>> {
+        self.layout.get_or_init(|| layout(Some((0, binary))).ok().map(Arc::new)).clone()
+    }
 }
 
 /// What an executable is.
@@ -163,11 +190,7 @@ impl Images {
     ///
     /// # Errors
     /// One of the files cannot be analysed.
-    pub(super) fn prepare(
-        &mut self,
-        files: &[File],
-        kernel: &mut Kernel,
-    ) -> Result<(Plan, Arc<Binary>), BinaryError> {
+    pub(super) fn prepare(&mut self, files: &[File], kernel: &mut Kernel) -> Result<Prepared, BinaryError> {
         let mut keys = Vec::with_capacity(files.len());
         for file in files {
             keys.push(self.analyze(file)?);
@@ -205,7 +228,12 @@ impl Images {
         }
         let node = binaries.iter().find(|binary| binary.has.node).or(binaries.first());
         let node = node.cloned().ok_or(BinaryError::NotElf)?;
-        Ok((plan, node))
+        let v8 = v8(&references).map(|(index, _)| index);
+        let v8 = v8.and_then(|index| {
+            let layout = self.by_key.get(&keys[index])?.layout(&binaries[index])?;
+            Some(V8Image { layout, binary: Arc::clone(&binaries[index]), file: index })
+        });
+        Ok(Prepared { plan, node, v8 })
     }
 
     fn analyze(&mut self, file: &File) -> Result<FileKey, BinaryError> {
@@ -228,6 +256,7 @@ impl Images {
         self.make_room();
         let image = Image {
             binary,
+            layout: OnceCell::new(),
             attached: Attached::default(),
             probed: HashMap::new(),
             attached_ns: None,

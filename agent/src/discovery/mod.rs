@@ -26,7 +26,7 @@ use nodeprobe_ebpf::{
     thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
 };
 
-use self::images::{Executable, FileKey, Images};
+use self::images::{Executable, FileKey, Images, Prepared, V8Image};
 use crate::{
     agent::lock,
     bpf::Kernel,
@@ -36,7 +36,8 @@ use crate::{
     plan::Plan,
     procfs::{self, ProcessDir, Procfs, ThreadState},
     syscalls,
-    target::Target,
+    target::{StackSource, Target},
+    v8::V8File,
 };
 
 /// What the ring buffer asks discovery for.
@@ -252,7 +253,7 @@ impl Discovery {
         // Probes that came after the program had begun may have come too late for it.
         let attached_ns = self.images.attached_since(&files);
         let from_start = exec_ns.zip(attached_ns).is_some_and(|(exec_ns, attached_ns)| attached_ns < exec_ns);
-        let (plan, binary) = match self.images.prepare(&files, &mut self.kernel) {
+        let Prepared { plan, node: binary, v8 } = match self.images.prepare(&files, &mut self.kernel) {
             Ok(prepared) => prepared,
             Err(error) => {
                 if self.images.mark_broken(&files[0], &error.to_string()) {
@@ -294,6 +295,7 @@ impl Discovery {
         let mut target = Target::new(id, identity, Arc::new(signals), started, observed_since, from_start);
         target.looked_at_ns = looked_at_ns;
         target.begin_ns = exec_ns.unwrap_or(0);
+        target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
         self.users.insert(pid, files.iter().filter_map(|file| FileKey::of_file(file).ok()).collect());
         lock(&self.shared).targets.add(target);
         if !from_start {
@@ -403,6 +405,28 @@ impl Discovery {
             self.plans.remove(&pid);
         }
     }
+}
+
+/// What the stacks of a process are decoded with; `None`: the file of V8 is not mapped.
+fn stack_source(process: &ProcessDir, files: &[File], v8: V8Image) -> Option<StackSource> {
+    let V8Image { layout, binary, file } = v8;
+    let inode = files.get(file)?.metadata().ok()?.ino();
+    let executable = process.exe().ok()?.path;
+    let mappings = process.mappings(|mapping| mapping.executable && mapping.inode != 0).ok()?;
+    // Of files on overlayfs some kernels tell another inode in `maps` than to who opens them.
+    let mapping = mappings.iter().find(|mapping| mapping.inode == inode).or_else(|| {
+        let is_v8 = |mapping: &&procfs::Mapping| {
+            if file == 0 { mapping.path == executable } else { procfs::is_node_library(&mapping.path) }
+        };
+        mappings.iter().find(is_v8)
+    })?;
+    let file = V8File {
+        device: mapping.device,
+        inode: mapping.inode,
+        segments: binary.engine.code_segments.clone(),
+        builtins: binary.engine.builtins.clone(),
+    };
+    Some(StackSource { layout, file })
 }
 
 /// Notes the sleep that a thread is in, so that a service that already hangs does not look as if it ran. A wait for events

@@ -103,6 +103,9 @@ pub const STDIO_TYPE_UNKNOWN: &str = "unknown";
 pub const STALL_CAUSE: Attribute = Attribute {
     key: "nodeprobe.stall.cause",
     values: &[
+        Cause::JavaScript.name(),
+        Cause::Compile.name(),
+        Cause::Native.name(),
         Cause::OnCpu.name(),
         Cause::Gc.name(),
         Cause::StdioWrite.name(),
@@ -125,6 +128,7 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Heap.name(),
         Signal::Lifecycle.name(),
         Signal::Sched.name(),
+        Signal::Sample.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -136,6 +140,7 @@ pub const LOST_REASON: Attribute = Attribute {
         DropReason::StdioTableFull.name(),
         DropReason::GcUnmatched.name(),
         DropReason::ThreadReused.name(),
+        DropReason::SampleRingFull.name(),
         EXIT_NOT_EXPORTED,
         LOST_PROCESS_MISSED,
         LOST_PROCESS_UNIDENTIFIED,
@@ -150,6 +155,10 @@ pub const EXIT_NOT_EXPORTED: &str = "exit_not_exported";
 /// How an export ended.
 pub const EXPORT_OUTCOME: Attribute =
     Attribute { key: "nodeprobe.export.outcome", values: &["success", "partial", "failure"] };
+
+/// What became of the log record of a stall.
+pub const STALL_LOG_OUTCOME: Attribute =
+    Attribute { key: "nodeprobe.stall_log.outcome", values: &["success", "suppressed", "lost"] };
 
 const fn new(
     name: &'static str,
@@ -218,9 +227,10 @@ pub const ITERATION_AGE: Metric = new(
 );
 pub const STALL_DURATION: Metric = histogram(
     "nodeprobe.eventloop.stall.duration",
-    &[THREAD_TYPE],
+    &[THREAD_TYPE, STALL_CAUSE],
     &TURN_BOUNDS_NS,
-    "Duration of the turns that reached the stall threshold (50 ms unless set otherwise).",
+    "Duration of the turns that reached the stall threshold (50 ms unless set otherwise), each under the cause that \
+     took the greatest part of it; unknown if its event was lost.",
 );
 pub const STALL_TIME: Metric = new(
     "nodeprobe.eventloop.stall.time",
@@ -326,8 +336,17 @@ pub const AGENT_EXPORTS: Metric = agent(new(
      after all retries.",
 ));
 
+pub const AGENT_STALL_LOGS: Metric = agent(new(
+    "nodeprobe.agent.stall_logs",
+    Instrument::Counter,
+    "{record}",
+    &[STALL_LOG_OUTCOME],
+    "Stalls of which a log record was delivered, suppressed because the process had too many, or lost because no \
+     collector took it. All 0 unless stall logs are switched on.",
+));
+
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 20] = [
+pub const ALL: [&Metric; 21] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -348,6 +367,7 @@ pub const ALL: [&Metric; 20] = [
     &AGENT_PROCESSES,
     &AGENT_PROBES,
     &AGENT_EXPORTS,
+    &AGENT_STALL_LOGS,
 ];
 
 impl Metric {

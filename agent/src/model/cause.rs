@@ -7,7 +7,13 @@ use nodeprobe_ebpf::part::{
 /// What a thread did, or waited for, in a part of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
-    /// Ran on a processor: JavaScript, or native code in its service.
+    /// Ran JavaScript.
+    JavaScript,
+    /// Parsed or compiled JavaScript.
+    Compile,
+    /// Ran native code in the service of JavaScript: crypto, zlib, JSON, regular expressions, Node and V8 themselves.
+    Native,
+    /// Ran on a processor, and no stack tells what.
     OnCpu,
     /// Stood still for garbage collection.
     Gc,
@@ -26,7 +32,10 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
+        Self::JavaScript,
+        Self::Compile,
+        Self::Native,
         Self::OnCpu,
         Self::Gc,
         Self::StdioWrite,
@@ -39,6 +48,9 @@ impl Cause {
 
     pub const fn name(self) -> &'static str {
         match self {
+            Self::JavaScript => "javascript",
+            Self::Compile => "compile",
+            Self::Native => "native",
             Self::OnCpu => "on_cpu",
             Self::Gc => "gc",
             Self::StdioWrite => "stdio_write",
@@ -58,7 +70,7 @@ impl Cause {
     /// The part of the kernel's record; `None` for what is left over there.
     const fn part(self) -> Option<usize> {
         match self {
-            Self::OnCpu => None,
+            Self::JavaScript | Self::Compile | Self::Native | Self::OnCpu => None,
             Self::Gc => Some(PART_GC),
             Self::StdioWrite => Some(PART_STDIO_WRITE),
             Self::SyncIo => Some(PART_SYNC_IO),
@@ -113,6 +125,13 @@ impl Causes {
         (total > 0).then(|| (cause, ns as f64 / total as f64))
     }
 
+    /// Books up to `ns` of one cause on another.
+    pub fn shift(&mut self, from: Cause, to: Cause, ns: u64) {
+        let ns = ns.min(self.ns(from));
+        self.ns[from as usize] -= ns;
+        self.ns[to as usize] += ns;
+    }
+
     /// The same time with nothing known about it.
     #[must_use]
     pub fn all_unknown(&self) -> Self {
@@ -125,8 +144,18 @@ impl Causes {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut causes = *self;
+        let mut rebooked_ns = 0;
         for (ns, earlier) in causes.ns.iter_mut().zip(earlier.ns) {
+            rebooked_ns += earlier.saturating_sub(*ns);
             *ns = ns.saturating_sub(earlier);
+        }
+        // A stall counts as `on_cpu` from its end until its samples are looked at. Where a snapshot fell in between, its
+        // time was told already.
+        for cause in [Cause::JavaScript, Cause::Compile, Cause::Native] {
+            let ns = &mut causes.ns[cause as usize];
+            let told_ns = rebooked_ns.min(*ns);
+            *ns -= told_ns;
+            rebooked_ns -= told_ns;
         }
         causes
     }
@@ -135,6 +164,17 @@ impl Causes {
         for (ns, other) in self.ns.iter_mut().zip(other.ns) {
             *ns += other;
         }
+    }
+}
+
+/// Time by cause from pairs; what is said twice adds up.
+impl FromIterator<(Cause, u64)> for Causes {
+    fn from_iter<I: IntoIterator<Item = (Cause, u64)>>(pairs: I) -> Self {
+        let mut causes = Self::default();
+        for (cause, ns) in pairs {
+            causes.ns[cause as usize] += ns;
+        }
+        causes
     }
 }
 

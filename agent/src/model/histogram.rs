@@ -40,6 +40,15 @@ impl Histogram {
         }
     }
 
+    /// These durations, in the buckets the kernel would have put them in.
+    pub fn of(durations_ns: impl IntoIterator<Item = u64>, bounds_ns: &[u64]) -> Self {
+        let mut record = nodeprobe_ebpf::Histogram::ZERO;
+        for duration_ns in durations_ns {
+            record.record(duration_ns, bounds_ns, 1);
+        }
+        Self::from_record(&record, 1)
+    }
+
     /// What came after `earlier`. A counter that went back (the record was started anew) counts from zero.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

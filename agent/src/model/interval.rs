@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    Availability, Causes, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId, Signal,
-    Snapshot, Stall, Stdio, Thread, ThreadKind,
+    Availability, Causes, Culprit, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId,
+    Signal, Snapshot, Stack, Stall, Stdio, Thread, ThreadKind, ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -17,6 +17,8 @@ pub struct Interval {
     pub processes: Vec<ProcessInterval>,
     pub stalls: Vec<Stall>,
     pub pauses: Vec<LongPause>,
+    /// What loop threads were sampled executing.
+    pub stacks: Vec<ThreadStacks>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct ProcessInterval {
     pub rss_bytes: Option<u64>,
     /// CPU time by wall time: 1 is one core.
     pub cpu_ratio: Option<f64>,
+    /// Time for which the quota of the process's cgroup was used up.
+    pub cpu_throttled_ns: Option<u64>,
     pub heap_used_bytes: Option<u64>,
     pub heap_limit_bytes: Option<u64>,
     pub minor: Pauses,
@@ -51,9 +55,19 @@ pub struct ThreadInterval {
     pub stalls: Histogram,
     pub current_turn_ns: Option<u64>,
     pub current_turn_causes: Causes,
+    pub current_turn_stack: Option<Arc<Stack>>,
+    pub current_turn_culprit: Option<Culprit>,
     pub stall_causes: Causes,
     pub minor: Pauses,
     pub major: Pauses,
+}
+
+impl Interval {
+    /// Who is to blame for most of the time in the stalls of a thread that ended in the interval.
+    pub fn top_culprit(&self, process: ProcessId, tid: u32) -> Option<Culprit> {
+        let of_thread = self.stalls.iter().filter(|stall| (stall.process, stall.tid) == (process, tid));
+        Culprit::of_most(of_thread.filter_map(|stall| Some((stall.culprit.as_ref()?, stall.duration_ns))))
+    }
 }
 
 impl ThreadInterval {
@@ -99,6 +113,7 @@ pub fn between(earlier: &Snapshot, later: &Snapshot) -> Interval {
         processes,
         stalls: later.stalls.clone(),
         pauses: later.pauses.clone(),
+        stacks: later.stacks.clone(),
     }
 }
 
@@ -138,6 +153,8 @@ fn process_between(
         uptime_s: now.duration_since(later.started).unwrap_or_default().as_secs_f64(),
         rss_bytes: later.rss_bytes,
         cpu_ratio,
+        cpu_throttled_ns: earlier
+            .and_then(|earlier| Some(later.cpu_throttled_ns?.saturating_sub(earlier.cpu_throttled_ns?))),
         heap_used_bytes: later.heap_used_bytes(),
         heap_limit_bytes: later.heap_limit_bytes,
         minor,
@@ -172,6 +189,8 @@ fn thread_between(earlier: Option<&Thread>, later: &Thread) -> ThreadInterval {
         stalls: since(earlier.map(|t| &t.stalls), &later.stalls),
         current_turn_ns: later.current_turn_ns,
         current_turn_causes: later.current_turn_causes,
+        current_turn_stack: later.current_turn_stack.clone(),
+        current_turn_culprit: later.current_turn_culprit.clone(),
         stall_causes: earlier.map_or(later.stall_causes, |t| later.stall_causes.since(&t.stall_causes)),
         minor: Pauses {
             durations: since(earlier.map(|t| &t.minor.durations), &later.minor.durations),

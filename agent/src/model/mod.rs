@@ -7,12 +7,14 @@ pub mod catalog;
 pub mod cause;
 pub mod histogram;
 pub mod interval;
+pub mod stack;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 pub use cause::{Cause, Causes};
 pub use histogram::Histogram;
 pub use interval::Interval;
+pub use stack::{Category, Culprit, Frame, FrameKind, Stack, StackTime, ThreadStacks};
 
 /// Distinguishes a process from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,11 +33,12 @@ pub enum Signal {
     Heap,
     Lifecycle,
     Sched,
+    Sample,
 }
 
 impl Signal {
-    pub const ALL: [Self; 6] =
-        [Self::EventLoop, Self::Stdio, Self::Gc, Self::Heap, Self::Lifecycle, Self::Sched];
+    pub const ALL: [Self; 7] =
+        [Self::EventLoop, Self::Stdio, Self::Gc, Self::Heap, Self::Lifecycle, Self::Sched, Self::Sample];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,6 +48,7 @@ impl Signal {
             Self::Heap => "heap",
             Self::Lifecycle => "lifecycle",
             Self::Sched => "sched",
+            Self::Sample => "sample",
         }
     }
 }
@@ -170,6 +174,9 @@ pub struct Thread {
     pub current_turn_ns: Option<u64>,
     /// How the turn under way divides so far; nothing while the loop waits.
     pub current_turn_causes: Causes,
+    /// The stack that was sampled last in the turn under way, and who is to blame for it so far.
+    pub current_turn_stack: Option<Arc<Stack>>,
+    pub current_turn_culprit: Option<Culprit>,
     /// How the stalls divide.
     pub stall_causes: Causes,
     pub minor: Pauses,
@@ -188,6 +195,9 @@ pub struct Process {
     pub observed_since: SystemTime,
     pub rss_bytes: Option<u64>,
     pub cpu: Option<CpuTime>,
+    /// For how long the process's cgroup was kept off all processors because its quota was used up, since the group was
+    /// made. What of `cpu_wait` is not that, neighbours took.
+    pub cpu_throttled_ns: Option<u64>,
     /// Limit of the V8 heap if known.
     pub heap_limit_bytes: Option<u64>,
     pub stdout: Stdio,
@@ -221,15 +231,20 @@ pub struct Stall {
     pub causes: Causes,
     /// The longest sleep in it.
     pub longest_sleep: Option<Sleep>,
+    /// What its time was spent executing, most first; empty when no stack was sampled.
+    pub stacks: Vec<StackTime>,
+    pub culprit: Option<Culprit>,
 }
 
 /// A time a thread slept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sleep {
     pub duration_ns: u64,
     pub cause: Cause,
     /// The system call it slept in; `None`: none (a page fault), or not known.
     pub syscall: Option<&'static str>,
+    /// What the descriptor it was given leads to: a path, cleaned; `None`: no descriptor, or not sampled.
+    pub file: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,4 +284,5 @@ pub struct Snapshot {
     /// What the ring buffer told since the previous snapshot.
     pub stalls: Vec<Stall>,
     pub pauses: Vec<LongPause>,
+    pub stacks: Vec<ThreadStacks>,
 }

@@ -21,6 +21,7 @@ struct Row<'a> {
     uptime_s: f64,
     rss_bytes: Option<u64>,
     cpu_ratio: Option<f64>,
+    cpu_throttled_s: Option<f64>,
     heap_used_bytes: Option<u64>,
     heap_limit_bytes: Option<u64>,
     gc_time_ratio: Option<f64>,
@@ -55,6 +56,9 @@ struct Row<'a> {
     current_turn_cause: Option<&'static str>,
     stalls_count: Option<u64>,
     stalls_time_s: Option<f64>,
+    stalls_by_cause_javascript: Option<f64>,
+    stalls_by_cause_compile: Option<f64>,
+    stalls_by_cause_native: Option<f64>,
     stalls_by_cause_on_cpu: Option<f64>,
     stalls_by_cause_gc: Option<f64>,
     stalls_by_cause_stdio_write: Option<f64>,
@@ -63,6 +67,10 @@ struct Row<'a> {
     stalls_by_cause_lock: Option<f64>,
     stalls_by_cause_cpu_wait: Option<f64>,
     stalls_by_cause_unknown: Option<f64>,
+    stalls_top_culprit_function: Option<&'a str>,
+    stalls_top_culprit_script: Option<&'a str>,
+    stalls_top_culprit_line: Option<u32>,
+    stalls_top_culprit_package: Option<&'a str>,
 }
 
 /// Appends the rows of `report`, before them the header if asked and if there is any row.
@@ -87,6 +95,7 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
     let (stdout, stderr) = (&process.stdio.stdout, &process.stdio.stderr);
     let event_loop = thread.map(|thread| &thread.event_loop);
     let causes = event_loop.and_then(|it| it.stalls.by_cause.as_ref());
+    let culprit = event_loop.and_then(|it| it.stalls.top_culprit.as_ref());
     let cause = |name: &str| causes.and_then(|causes| causes.get(name)).copied();
     Row {
         time: &report.time,
@@ -99,6 +108,7 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
         uptime_s: process.uptime_s,
         rss_bytes: process.rss_bytes,
         cpu_ratio: process.cpu_ratio,
+        cpu_throttled_s: process.cpu_throttled_s,
         heap_used_bytes: process.heap.used_bytes,
         heap_limit_bytes: process.heap.limit_bytes,
         gc_time_ratio: process.gc.time_ratio,
@@ -133,6 +143,9 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
         current_turn_cause: event_loop.and_then(|it| it.current_turn_cause),
         stalls_count: event_loop.and_then(|it| it.stalls.count),
         stalls_time_s: event_loop.and_then(|it| it.stalls.time_s),
+        stalls_by_cause_javascript: cause("javascript"),
+        stalls_by_cause_compile: cause("compile"),
+        stalls_by_cause_native: cause("native"),
         stalls_by_cause_on_cpu: cause("on_cpu"),
         stalls_by_cause_gc: cause("gc"),
         stalls_by_cause_stdio_write: cause("stdio_write"),
@@ -141,5 +154,9 @@ fn row<'a>(report: &'a Report, process: &'a ProcessReport, thread: Option<&'a Th
         stalls_by_cause_lock: cause("lock"),
         stalls_by_cause_cpu_wait: cause("cpu_wait"),
         stalls_by_cause_unknown: cause("unknown"),
+        stalls_top_culprit_function: culprit.map(|culprit| culprit.function.as_str()),
+        stalls_top_culprit_script: culprit.and_then(|culprit| culprit.script.as_deref()),
+        stalls_top_culprit_line: culprit.and_then(|culprit| culprit.line),
+        stalls_top_culprit_package: culprit.and_then(|culprit| culprit.package.as_deref()),
     }
 }

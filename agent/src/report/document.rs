@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{printable, timestamp};
 use crate::model::{
-    Availability, Causes, Histogram, Interval, Pauses, Signal, Stdio,
+    Availability, Causes, Culprit, Histogram, Interval, Pauses, Signal, Stdio,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -39,6 +39,8 @@ pub struct ProcessReport {
     pub rss_bytes: Option<u64>,
     /// 1 is one core.
     pub cpu_ratio: Option<f64>,
+    /// Time for which the quota of the cgroup was used up: `cpu_wait` that no neighbour is to blame for.
+    pub cpu_throttled_s: Option<f64>,
     pub heap: HeapReport,
     pub signals: BTreeMap<&'static str, SignalReport>,
     pub gc: GcReport,
@@ -115,6 +117,8 @@ pub struct EventLoopReport {
     pub current_turn_s: Option<f64>,
     /// What most of the turn under way was spent with; null also while the loop waits.
     pub current_turn_cause: Option<&'static str>,
+    /// Who is to blame for it so far; null also while the loop waits.
+    pub current_turn_culprit: Option<CulpritReport>,
     pub stalls: StallsReport,
 }
 
@@ -124,6 +128,28 @@ pub struct StallsReport {
     pub time_s: Option<f64>,
     /// How `time_s` divides; every cause is listed.
     pub by_cause: Option<BTreeMap<&'static str, f64>>,
+    /// The function that most of it was sampled in.
+    pub top_culprit: Option<CulpritReport>,
+}
+
+/// The function to blame.
+#[derive(Debug, Serialize)]
+pub struct CulpritReport {
+    pub function: String,
+    pub script: Option<String>,
+    pub line: Option<u32>,
+    pub package: Option<String>,
+}
+
+impl From<&Culprit> for CulpritReport {
+    fn from(culprit: &Culprit) -> Self {
+        Self {
+            function: text(&culprit.function),
+            script: culprit.script.as_deref().map(text),
+            line: culprit.line,
+            package: culprit.package.as_deref().map(text),
+        }
+    }
 }
 
 /// Whether what `process` says about `signal` was measured. A signal nothing was said about counts as measured.
@@ -170,6 +196,7 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
         uptime_s: seconds(process.uptime_s),
         rss_bytes: process.rss_bytes,
         cpu_ratio: process.cpu_ratio.map(seconds),
+        cpu_throttled_s: process.cpu_throttled_ns.map(|ns| ns as f64 / 1e9),
         heap: HeapReport { used_bytes: process.heap_used_bytes, limit_bytes: process.heap_limit_bytes },
         signals: of_signals(&process.signals),
         gc: GcReport {
@@ -186,7 +213,10 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
         threads: process
             .threads
             .iter()
-            .map(|thread| of_thread(thread, loop_observed, sched_observed))
+            .map(|thread| {
+                let culprit = interval.top_culprit(process.id, thread.tid);
+                of_thread(thread, culprit.as_ref(), loop_observed, sched_observed)
+            })
             .collect(),
     }
 }
@@ -212,7 +242,12 @@ fn of_stream(stream: &Stdio, observed: bool) -> StreamReport {
     }
 }
 
-fn of_thread(thread: &ThreadInterval, observed: bool, sched_observed: bool) -> ThreadReport {
+fn of_thread(
+    thread: &ThreadInterval,
+    culprit: Option<&Culprit>,
+    observed: bool,
+    sched_observed: bool,
+) -> ThreadReport {
     ThreadReport {
         tid: thread.tid,
         kind: thread.kind.name(),
@@ -224,10 +259,12 @@ fn of_thread(thread: &ThreadInterval, observed: bool, sched_observed: bool) -> T
             turn_max_s: max_s(&thread.turns).filter(|_| observed),
             current_turn_s: thread.current_turn_ns.map(|ns| ns as f64 / 1e9).filter(|_| observed),
             current_turn_cause: leading(&thread.current_turn_causes).filter(|_| sched_observed),
+            current_turn_culprit: thread.current_turn_culprit.as_ref().map(CulpritReport::from),
             stalls: StallsReport {
                 count: observed.then_some(thread.stalls.count),
                 time_s: observed.then_some(thread.stalls.sum_ns as f64 / 1e9),
                 by_cause: sched_observed.then(|| by_cause(&thread.stall_causes)),
+                top_culprit: culprit.map(CulpritReport::from),
             },
         },
     }

@@ -12,8 +12,9 @@ use nodeprobe_ebpf::{
 };
 
 use crate::model::{
-    Availability, Cause, Causes, GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Pauses,
-    Process, ProcessId, Signal, Sleep, Stall, Stdio, StreamKind, ThreadKind,
+    Availability, Category, Cause, Causes, Culprit, Frame, FrameKind, GcKind, HeapChange, Histogram,
+    Identity, Interval, LongPause, Pauses, Process, ProcessId, Signal, Sleep, Stack, StackTime, Stall, Stdio,
+    StreamKind, ThreadKind, ThreadStacks,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -63,6 +64,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> ThreadInterval {
         stalls: Histogram::default(),
         current_turn_ns: None,
         current_turn_causes: Causes::default(),
+        current_turn_stack: None,
+        current_turn_culprit: None,
         stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
@@ -85,6 +88,7 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         uptime_s: 11_520.0,
         rss_bytes: Some(61 * MIB),
         cpu_ratio: Some(0.004),
+        cpu_throttled_ns: Some(0),
         heap_used_bytes: Some(9 * MIB),
         heap_limit_bytes: Some(2096 * MIB),
         minor: Pauses::default(),
@@ -163,8 +167,110 @@ pub(crate) fn stall(process: &ProcessInterval, began_after_s: u64, duration_ns: 
             duration_ns: duration_ns / 2,
             cause: Cause::SyncIo,
             syscall: Some("fsync"),
+            file: None,
         }),
+        stacks: Vec::new(),
+        culprit: None,
     }
+}
+
+/// As [`stall`], with what was sampled in it.
+pub(crate) fn sampled_stall(process: &ProcessInterval, began_after_s: u64, duration_ns: u64) -> Stall {
+    let mut stall = stall(process, began_after_s, duration_ns);
+    stall.stacks = thread_stacks(process).stacks;
+    stall.stacks.sort_by_key(|stack| std::cmp::Reverse(stack.time_ns));
+    stall.culprit = Some(culprit("hashPassword", "/srv/checkout/src/auth.js", 42));
+    stall
+}
+
+pub(crate) fn culprit(function: &str, script: &str, line: u32) -> Culprit {
+    Culprit { function: function.into(), script: Some(script.into()), line: Some(line), package: None }
+}
+
+/// A function of the application.
+pub(crate) fn frame(function: &str, script: &str, line: u32) -> Frame {
+    Frame {
+        kind: FrameKind::JavaScript,
+        function: function.into(),
+        script: Some(script.into()),
+        line: Some(line),
+        column: Some(17),
+        line_is_exact: true,
+        package: None,
+    }
+}
+
+/// A function without a script.
+pub(crate) fn native(kind: FrameKind, function: &str) -> Frame {
+    Frame {
+        kind,
+        function: function.into(),
+        script: None,
+        line: None,
+        column: None,
+        line_is_exact: false,
+        package: None,
+    }
+}
+
+pub(crate) fn stack_time(frames: Vec<Frame>, category: Category, time_ns: u64) -> StackTime {
+    let stack = Arc::new(Stack { frames, truncated: false, problem: None });
+    StackTime { stack, category, samples: time_ns.div_ceil(10 * MS), time_ns }
+}
+
+/// A second of the main thread of [`sick`]: hashing for a login, a cart as JSON, log lines, a collection, and a stack
+/// that could not be read.
+pub(crate) fn thread_stacks(process: &ProcessInterval) -> ThreadStacks {
+    let node = |function: &str, script: &str, line| Frame {
+        kind: FrameKind::NodeInternal,
+        column: None,
+        line_is_exact: false,
+        ..frame(function, script, line)
+    };
+    let package = |function: &str, name: &str, file: &str, line| Frame {
+        package: Some(name.into()),
+        ..frame(function, &format!("/srv/checkout/node_modules/{name}/{file}"), line)
+    };
+    let request = |inner: Vec<Frame>| {
+        let outer = [
+            package("handle", "express", "lib/router/layer.js", 95),
+            package("next", "express", "lib/router/index.js", 284),
+            node("parserOnIncoming", "node:_http_server", 1137),
+            node("parserOnHeadersComplete", "node:_http_common", 119),
+        ];
+        inner.into_iter().chain(outer).collect::<Vec<_>>()
+    };
+    let login = frame("login", "/srv/checkout/src/routes.js", 17);
+    let cart = frame("serializeCart", "/srv/checkout/src/cart.js", 88);
+    let pbkdf2 = native(FrameKind::Native, "PKCS5_PBKDF2_HMAC");
+    let job = node("pbkdf2Sync", "node:internal/crypto/pbkdf2", 76);
+    let hash = frame("hashPassword", "/srv/checkout/src/auth.js", 42);
+    let unreadable = Stack { problem: Some("no frame pointer"), ..Stack::default() };
+    let stacks = vec![
+        stack_time(request(vec![pbkdf2, job, hash, login]), Category::Crypto, 480 * MS),
+        stack_time(
+            request(vec![native(FrameKind::Builtin, "JSON.stringify"), cart.clone()]),
+            Category::Json,
+            190 * MS,
+        ),
+        stack_time(request(vec![cart.clone()]), Category::Application, 60 * MS),
+        stack_time(
+            request(vec![
+                node("formatWithOptions", "node:internal/util/inspect", 2301),
+                package("write", "pino", "lib/proto.js", 214),
+                frame("audit", "/srv/checkout/src/log.js", 9),
+            ]),
+            Category::Logging,
+            80 * MS,
+        ),
+        stack_time(
+            request(vec![native(FrameKind::Native, "v8::internal::Heap::CollectGarbage"), cart]),
+            Category::Gc,
+            70 * MS,
+        ),
+        StackTime { stack: Arc::new(unreadable), ..stack_time(Vec::new(), Category::Unknown, 20 * MS) },
+    ];
+    ThreadStacks { process: process.id, tid: process.id.pid, stacks }
 }
 
 pub(crate) fn long_pause(process: &ProcessInterval, began_after_s: u64) -> LongPause {
@@ -187,6 +293,7 @@ pub(crate) fn interval(after_s: u64, processes: Vec<ProcessInterval>) -> Interva
         processes,
         stalls: Vec::new(),
         pauses: Vec::new(),
+        stacks: Vec::new(),
     }
 }
 
@@ -200,6 +307,7 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         observed_since: time(0),
         rss_bytes: process.rss_bytes,
         cpu: None,
+        cpu_throttled_ns: None,
         heap_limit_bytes: process.heap_limit_bytes,
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),

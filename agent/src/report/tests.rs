@@ -101,9 +101,9 @@ fn a_renamed_field_violates_the_schema() {
     let document = document(&sample::interval(0, vec![sample::sick(301)]));
     let mut paths = Vec::new();
     fields(&document, "", &mut paths);
-    // 4 of the interval; 13 of the process, 2 heap, 2 gc, 2 pauses, 2 × 5 pauses, 2 stdio, 2 × 5 streams;
-    // 2 threads × (3 + 8 + 3 stalls + 8 causes).
-    assert_eq!(paths.len(), 4 + 41 + 44, "{paths:#?}");
+    // 4 of the interval; 14 of the process, 2 heap, 2 gc, 2 pauses, 2 × 5 pauses, 2 stdio, 2 × 5 streams;
+    // 2 threads × (3 + 9 + 4 stalls + 11 causes).
+    assert_eq!(paths.len(), 4 + 42 + 54, "{paths:#?}");
     for path in paths {
         let mut renamed = document.clone();
         let (parent, key) = path.rsplit_once('/').unwrap();
@@ -284,7 +284,10 @@ fn a_traced_stall_is_one_line_with_its_causes() {
     );
     let json = serde_json::to_value(&line).unwrap();
     assert_eq!(json["by_cause"]["sync_io"], 0.1274);
-    assert_eq!(json["longest_sleep"], json!({ "duration_s": 0.091, "cause": "sync_io", "syscall": "fsync" }));
+    assert_eq!(
+        json["longest_sleep"],
+        json!({ "duration_s": 0.091, "cause": "sync_io", "syscall": "fsync", "file": null })
+    );
 }
 
 #[test]

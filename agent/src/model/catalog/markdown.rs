@@ -49,11 +49,33 @@ const RESOURCE: &str = "
 Command lines are not exported: they may hold secrets.
 ";
 
+const LOGS: &str = "
+## Stalls as log records
+
+With `--otlp-stall-logs` or `NODEPROBE_STALL_LOGS=true` every stall is also an OTLP log record, an event named
+`nodeprobe.eventloop.stall` of severity WARN under the Resource of the process. Its time is when the stall began, its body a
+sentence.
+
+| attribute | |
+| --- | --- |
+| `nodeprobe.stall.cause` | what took the greatest part of it |
+| `nodeprobe.stall.duration` | seconds |
+| `nodeprobe.thread.type`, `thread.id` | whose event loop; the id is that of the host |
+| `nodeprobe.stall.startup`, `nodeprobe.stall.lower_bound` | `true` where the turn was the start-up, or began before it could be seen |
+| `code.function.name`, `code.file.path`, `code.line.number`, `nodeprobe.code.package` | who is to blame, and the npm package of that function; absent where no stack was sampled |
+| `code.stacktrace` | the stack that took most of it, innermost frame first, 8 KiB at most |
+| `nodeprobe.stall.suppressed` | how many stalls of the process before this one have no record |
+
+A process has 10 records at once and 10 per minute on the average. Up to 2048 records wait for a collector that cannot be
+reached. `nodeprobe.agent.stall_logs` counts what was delivered, suppressed and lost.
+";
+
 const SETTINGS: &str = "
 ## Environment variables
 
-`OTEL_EXPORTER_OTLP_METRICS_X` goes before `OTEL_EXPORTER_OTLP_X`, a command-line flag before both. A value that is
-not understood is reported and ignored.
+`OTEL_EXPORTER_OTLP_METRICS_X` goes before `OTEL_EXPORTER_OTLP_X`, a command-line flag before both. Log records have
+`OTEL_EXPORTER_OTLP_LOGS_X` in its place, and `/v1/logs` is what HTTP appends. A value that is not understood is reported
+and ignored.
 
 | variable | values | default |
 | --- | --- | --- |
@@ -70,6 +92,8 @@ not understood is reported and ignored.
 | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds | `15000` |
 | `OTEL_METRIC_EXPORT_TIMEOUT` | milliseconds for one export with all its requests; never more than the interval | `30000` |
 | `OTEL_METRICS_EXPORTER` | `otlp`, `console`, `none`, or a list | `otlp` |
+| `NODEPROBE_STALL_LOGS` | `true`: every stall also as a log record, see above | `false` |
+| `OTEL_LOGS_EXPORTER` | where these go: `otlp`, `console`, `none`, or a list | `otlp` |
 | `OTEL_SDK_DISABLED` | `true`: nothing is exported | `false` |
 | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | describe nodeprobe itself; see the Resource above | `nodeprobe` |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | proxies, over HTTP only | |
@@ -103,6 +127,7 @@ pub fn markdown() -> String {
     attributes(&mut text);
     bounds(&mut text);
     text.push_str(RESOURCE);
+    text.push_str(LOGS);
     text.push_str(SETTINGS);
     text
 }

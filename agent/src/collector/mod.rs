@@ -1,29 +1,32 @@
 //! The data lane's end: joins what the kernel has counted with the table of targets into a `Snapshot`.
 
+mod process;
+mod turns;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use nodeprobe_ebpf::{
     Event, EventKind, StdioKey, StdioRecord, ThreadRecord,
-    event::{SLEEP_NS, SLEEP_PART, SLEEP_SYSCALL, STALL_LOWER_BOUND, STALL_STARTUP},
-    part::{PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS},
-    stdio_record::BLOCKED_NS,
-    thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
+    event::{STALL_LOWER_BOUND, STALL_STARTUP},
+    thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR},
 };
 
+pub use self::turns::Sampling;
+use self::{
+    process::{heap_change, process},
+    turns::Division,
+};
 use crate::{
     model::{
-        Cause, Causes, CpuTime, GcKind, HeapChange, Histogram, LongPause, Pauses, Process, Sleep, Snapshot,
-        Stall, Stdio, Thread, ThreadKind,
+        GcKind, LongPause, Snapshot, Stall, ThreadKind,
         catalog::{LOST_PROCESS_MISSED, LOST_PROCESS_UNIDENTIFIED},
     },
     procfs::Procfs,
     readout::Maps,
-    syscalls,
-    target::{Target, Targets},
+    target::Targets,
 };
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock of the kernel side.
@@ -45,6 +48,7 @@ pub struct Collector {
     finals: Vec<Final>,
     stalls: Vec<Stall>,
     pauses: Vec<LongPause>,
+    pub sampling: Sampling,
     /// Losses in user space, by reason.
     lost: BTreeMap<&'static str, u64>,
 }
@@ -58,6 +62,7 @@ impl Collector {
             finals: Vec::new(),
             stalls: Vec::new(),
             pauses: Vec::new(),
+            sampling: Sampling::default(),
             lost: [(LOST_PROCESS_MISSED, 0), (LOST_PROCESS_UNIDENTIFIED, 0)].into(),
         }
     }
@@ -87,9 +92,11 @@ impl Collector {
                     self.maps.remove_thread(event.tid);
                     self.finals.push((record, streams));
                 }
+                self.sampling.ended(event.tid);
             }
             EventKind::Stall => {
                 let began = wall_clock(event.start_ns);
+                let Division { causes, stacks, culprit, longest_sleep } = self.sampling.stalled(event);
                 let Some(target) = self.targets.find_mut(event.tgid) else { return };
                 self.stalls.push(Stall {
                     process: target.id,
@@ -99,8 +106,10 @@ impl Collector {
                     duration_ns: event.duration_ns,
                     startup: event.detail & STALL_STARTUP != 0,
                     lower_bound: event.detail & STALL_LOWER_BOUND != 0,
-                    causes: causes(event.duration_ns, &event.values),
-                    longest_sleep: longest_sleep(&event.values),
+                    causes,
+                    longest_sleep,
+                    stacks,
+                    culprit,
                 });
             }
             EventKind::GcPause => {
@@ -120,7 +129,8 @@ impl Collector {
                     heap: heap_change(event.values[0], event.values[1]),
                 });
             }
-            EventKind::Exec | EventKind::ThreadStart => {}
+            EventKind::Slept => self.sampling.slept(event),
+            EventKind::Exec | EventKind::ThreadStart | EventKind::Sample => {}
         }
     }
 
@@ -131,6 +141,10 @@ impl Collector {
         let now_ns = monotonic_ns();
         let time = SystemTime::now();
         let mut by_process = self.records();
+        let owners: HashMap<u32, u32> =
+            by_process.values().flatten().map(|(record, _)| (record.tid, record.tgid)).collect();
+        // Before ended processes leave the table: these are their last samples.
+        let stacks = self.sampling.drain(|tid| owners.get(&tid).copied(), &self.targets);
         let mut processes = Vec::new();
         let mut unmeasured = 0;
         for target in self.targets.live_mut() {
@@ -141,7 +155,7 @@ impl Collector {
             if !former.is_empty() {
                 by_process.insert(target.id.pid, former);
             }
-            processes.push(process(&self.procfs, target, &records, epoch, now_ns, false));
+            processes.push(process(&self.procfs, target, &records, &self.sampling, epoch, now_ns, false));
         }
         for mut target in self.targets.take_ended() {
             let records = by_process.remove(&target.id.pid).unwrap_or_default();
@@ -149,7 +163,7 @@ impl Collector {
                 // It was registered when it had ended already, so its end was not seen.
                 self.maps.remove_thread(record.tid);
             }
-            let process = process(&self.procfs, &mut target, &records, epoch, now_ns, true);
+            let process = process(&self.procfs, &mut target, &records, &self.sampling, epoch, now_ns, true);
             if target.measured {
                 processes.push(process);
             } else if !target.from_start {
@@ -161,6 +175,7 @@ impl Collector {
             by_process.values().filter(|records| records.iter().all(|(r, _)| ended(r))).count();
         *self.lost.entry(LOST_PROCESS_UNIDENTIFIED).or_insert(0) += unidentified as u64;
         processes.sort_by_key(|process| process.id);
+        self.sampling.retain(|tid| owners.contains_key(&tid));
         Snapshot {
             time,
             monotonic_ns: now_ns,
@@ -168,6 +183,7 @@ impl Collector {
             processes,
             stalls: std::mem::take(&mut self.stalls),
             pauses: std::mem::take(&mut self.pauses),
+            stacks,
         }
     }
 
@@ -226,178 +242,5 @@ fn wall_clock(monotonic: u64) -> SystemTime {
         wall - Duration::from_nanos(now - monotonic)
     } else {
         wall + Duration::from_nanos(monotonic - now)
-    }
-}
-
-/// The division of a stall, from its event.
-fn causes(duration_ns: u64, values: &[u64]) -> Causes {
-    let mut parts_ns = [0; PARTS];
-    parts_ns.copy_from_slice(&values[..PARTS]);
-    Causes::from_parts(duration_ns, &parts_ns)
-}
-
-fn longest_sleep(values: &[u64]) -> Option<Sleep> {
-    let (duration_ns, syscall) = (values[SLEEP_NS], u32::try_from(values[SLEEP_SYSCALL]).ok());
-    let cause = Cause::of_part(values[SLEEP_PART] as usize);
-    (duration_ns > 0).then(|| Sleep { duration_ns, cause, syscall: syscall.and_then(syscalls::name) })
-}
-
-/// The division of the turn under way. A sleep or a bracket that is still open counts as far as it has come: the user
-/// who looks during it must see it.
-fn current_turn_causes(record: &ThreadRecord, age_ns: u64, now_ns: u64) -> Causes {
-    let mut parts_ns = record.turn_parts_ns;
-    let since = |begin_ns: u64| now_ns.saturating_sub(begin_ns);
-    let off_cpu = if record.off_cpu_woken != 0 { PART_CPU_WAIT } else { record.off_cpu_part as usize };
-    if record.off_cpu_since_ns != 0
-        && let Some(part_ns) = parts_ns.get_mut(off_cpu)
-    {
-        *part_ns += since(record.off_cpu_since_ns);
-    }
-    let open = if record.gc_active != 0 {
-        Some((PART_GC, record.gc_start_ns, record.gc_opened_ns))
-    } else if record.write_start_ns != 0 {
-        Some((PART_STDIO_WRITE, record.write_start_ns, record.write_opened_ns))
-    } else {
-        None
-    };
-    if let Some((part, start_ns, opened_ns)) = open {
-        let counted_ns = (parts_ns[part] + parts_ns[PART_CPU_WAIT]).saturating_sub(opened_ns);
-        parts_ns[part] += since(start_ns).saturating_sub(counted_ns);
-    }
-    Causes::from_parts(age_ns, &parts_ns)
-}
-
-fn heap_change(before: u64, after: u64) -> HeapChange {
-    let known = |bytes: u64| (bytes != 0).then_some(bytes);
-    HeapChange { before_bytes: known(before), after_bytes: known(after) }
-}
-
-fn process(
-    procfs: &Procfs,
-    target: &mut Target,
-    records: &[Final],
-    epoch: u64,
-    now_ns: u64,
-    exited: bool,
-) -> Process {
-    target.measured |= !records.is_empty();
-    let directory = (!exited).then(|| procfs.process(target.id.pid).ok()).flatten();
-    let mut streams = [target.ended_streams[0].clone(), target.ended_streams[1].clone()];
-    for (record, thread_streams) in records {
-        for (key, stream) in thread_streams {
-            let Some(slot) = (key.fd as usize).checked_sub(1).filter(|slot| *slot < 2) else { continue };
-            let mut sums = vec![&mut streams[slot]];
-            if ended(record) {
-                sums.push(&mut target.ended_streams[slot]);
-            }
-            for sum in sums {
-                add_stream(sum, stream, epoch);
-            }
-        }
-        add_write_under_way(&mut streams, record, now_ns);
-    }
-    for ended in &mut target.ended_streams {
-        // The maximum was of this interval only.
-        ended.durations.interval_max_ns = None;
-    }
-    for (slot, stream) in streams.iter_mut().enumerate() {
-        let kind = directory.as_ref().and_then(|d| d.stream_kind(slot as u32 + 1).ok()).flatten();
-        // What it was stays true for what was counted, also after the end.
-        target.ended_streams[slot].kind = kind.or(target.ended_streams[slot].kind);
-        stream.kind = target.ended_streams[slot].kind;
-    }
-    let mut threads: Vec<Thread> = records
-        .iter()
-        .map(|(record, _)| {
-            let state = directory.as_ref().filter(|_| record.state == STATE_UNKNOWN);
-            let waiting =
-                state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|state| state.is_epoll()));
-            let name = if record.kind == KIND_MAIN {
-                String::new()
-            } else {
-                let read =
-                    || directory.as_ref().and_then(|d| d.thread_name(record.tid).ok()).unwrap_or_default();
-                target.thread_names.entry(record.tid).or_insert_with(read).clone()
-            };
-            thread(record, name, waiting, epoch, now_ns)
-        })
-        .collect();
-    threads.sort_by_key(|thread| (thread.kind, thread.tid));
-    let [stdout, stderr] = streams;
-    let stat = directory.and_then(|directory| directory.stat().ok());
-    Process {
-        id: target.id,
-        identity: Arc::clone(&target.identity),
-        signals: Arc::clone(&target.signals),
-        started: target.started,
-        observed_since: target.observed_since,
-        rss_bytes: stat.as_ref().map(|stat| stat.rss_bytes),
-        cpu: stat.map(|stat| CpuTime { user_ns: stat.user_ns, system_ns: stat.system_ns }),
-        heap_limit_bytes: None,
-        stdout,
-        stderr,
-        threads,
-        exited,
-    }
-}
-
-fn add_stream(sum: &mut Stdio, stream: &StdioRecord, epoch: u64) {
-    sum.bytes += stream.bytes;
-    sum.writes += stream.writes;
-    sum.eagain += stream.eagain;
-    sum.blocked_ns += stream.blocked_ns;
-    sum.durations.merge(&Histogram::from_record(&stream.durations, epoch));
-}
-
-/// A write that is blocked at this very moment counts as far as it has come: the user who looks during the block
-/// must see it.
-fn add_write_under_way(streams: &mut [Stdio; 2], record: &ThreadRecord, now_ns: u64) {
-    if record.write_start_ns == 0 || ended(record) {
-        return;
-    }
-    let age_ns = now_ns.saturating_sub(record.write_start_ns);
-    let slot = (record.write_fd as usize).wrapping_sub(1);
-    if age_ns >= BLOCKED_NS
-        && let Some(stream) = streams.get_mut(slot)
-    {
-        stream.blocked_ns += age_ns;
-    }
-}
-
-fn thread(record: &ThreadRecord, name: String, waiting: bool, epoch: u64, now_ns: u64) -> Thread {
-    let exited = ended(record);
-    let in_state_ns = if exited { 0 } else { now_ns.saturating_sub(record.since_ns) };
-    let in_turn = match record.state {
-        STATE_TURN => true,
-        STATE_WAIT => false,
-        _ => !waiting,
-    };
-    let pauses = |kind: u32| {
-        let index = kind as usize - 1;
-        Pauses {
-            durations: Histogram::from_record(&record.gc[index], epoch),
-            last: heap_change(record.last_gc_before_bytes[index], record.last_gc_after_bytes[index]),
-        }
-    };
-    Thread {
-        tid: record.tid,
-        kind: if record.kind == KIND_MAIN { ThreadKind::Main } else { ThreadKind::Worker },
-        name,
-        observed_ns: record.observed_ns,
-        exited,
-        busy_ns: record.busy_ns + if in_turn { in_state_ns } else { 0 },
-        idle_ns: record.idle_ns + if in_turn { 0 } else { in_state_ns },
-        turns: Histogram::from_record(&record.turns, epoch),
-        stalls: Histogram::from_record(&record.stalls, epoch),
-        current_turn_ns: (in_turn && !exited).then_some(in_state_ns),
-        current_turn_causes: if in_turn {
-            current_turn_causes(record, in_state_ns, now_ns)
-        } else {
-            Causes::default()
-        },
-        stall_causes: Causes::from_parts(record.stalls.sum_ns, &record.stall_parts_ns),
-        minor: pauses(GC_MINOR),
-        major: pauses(GC_MAJOR),
-        heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

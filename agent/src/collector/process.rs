@@ -1,0 +1,165 @@
+//! The records of one process, joined with what `/proc` tells of it.
+
+use std::sync::Arc;
+
+use nodeprobe_ebpf::{
+    StdioRecord, ThreadRecord,
+    stdio_record::BLOCKED_NS,
+    thread::{GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
+};
+
+use super::{
+    Final, ended,
+    turns::{CurrentTurn, Sampling},
+};
+use crate::{
+    model::{CpuTime, HeapChange, Histogram, Pauses, Process, Stdio, Thread, ThreadKind},
+    procfs::{Procfs, cgroups},
+    target::Target,
+};
+
+/// Heap around a collection; 0 on the wire means not known.
+pub(super) fn heap_change(before: u64, after: u64) -> HeapChange {
+    let known = |bytes: u64| (bytes != 0).then_some(bytes);
+    HeapChange { before_bytes: known(before), after_bytes: known(after) }
+}
+
+/// What one process is and did, cumulative.
+pub(super) fn process(
+    procfs: &Procfs,
+    target: &mut Target,
+    records: &[Final],
+    sampling: &Sampling,
+    epoch: u64,
+    now_ns: u64,
+    exited: bool,
+) -> Process {
+    target.measured |= !records.is_empty();
+    let directory = (!exited).then(|| procfs.process(target.id.pid).ok()).flatten();
+    let mut streams = [target.ended_streams[0].clone(), target.ended_streams[1].clone()];
+    for (record, thread_streams) in records {
+        for (key, stream) in thread_streams {
+            let Some(slot) = (key.fd as usize).checked_sub(1).filter(|slot| *slot < 2) else { continue };
+            let mut sums = vec![&mut streams[slot]];
+            if ended(record) {
+                sums.push(&mut target.ended_streams[slot]);
+            }
+            for sum in sums {
+                add_stream(sum, stream, epoch);
+            }
+        }
+        add_write_under_way(&mut streams, record, now_ns);
+    }
+    for ended in &mut target.ended_streams {
+        // The maximum was of this interval only.
+        ended.durations.interval_max_ns = None;
+    }
+    for (slot, stream) in streams.iter_mut().enumerate() {
+        let kind = directory.as_ref().and_then(|d| d.stream_kind(slot as u32 + 1).ok()).flatten();
+        // What it was stays true for what was counted, also after the end.
+        target.ended_streams[slot].kind = kind.or(target.ended_streams[slot].kind);
+        stream.kind = target.ended_streams[slot].kind;
+    }
+    let mut threads: Vec<Thread> = records
+        .iter()
+        .map(|(record, _)| {
+            let state = directory.as_ref().filter(|_| record.state == STATE_UNKNOWN);
+            let waiting =
+                state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|state| state.is_epoll()));
+            let name = if record.kind == KIND_MAIN {
+                String::new()
+            } else {
+                let read =
+                    || directory.as_ref().and_then(|d| d.thread_name(record.tid).ok()).unwrap_or_default();
+                target.thread_names.entry(record.tid).or_insert_with(read).clone()
+            };
+            thread(record, name, waiting, sampling, epoch, now_ns)
+        })
+        .collect();
+    threads.sort_by_key(|thread| (thread.kind, thread.tid));
+    let [stdout, stderr] = streams;
+    let stat = directory.as_ref().and_then(|directory| directory.stat().ok());
+    Process {
+        id: target.id,
+        identity: Arc::clone(&target.identity),
+        signals: Arc::clone(&target.signals),
+        started: target.started,
+        observed_since: target.observed_since,
+        rss_bytes: stat.as_ref().map(|stat| stat.rss_bytes),
+        cpu_throttled_ns: directory.as_ref().and_then(cgroups::throttled_ns),
+        cpu: stat.map(|stat| CpuTime { user_ns: stat.user_ns, system_ns: stat.system_ns }),
+        heap_limit_bytes: None,
+        stdout,
+        stderr,
+        threads,
+        exited,
+    }
+}
+
+fn add_stream(sum: &mut Stdio, stream: &StdioRecord, epoch: u64) {
+    sum.bytes += stream.bytes;
+    sum.writes += stream.writes;
+    sum.eagain += stream.eagain;
+    sum.blocked_ns += stream.blocked_ns;
+    sum.durations.merge(&Histogram::from_record(&stream.durations, epoch));
+}
+
+/// A write that is blocked at this very moment counts as far as it has come: the user who looks during the block
+/// must see it.
+fn add_write_under_way(streams: &mut [Stdio; 2], record: &ThreadRecord, now_ns: u64) {
+    if record.write_start_ns == 0 || ended(record) {
+        return;
+    }
+    let age_ns = now_ns.saturating_sub(record.write_start_ns);
+    let slot = (record.write_fd as usize).wrapping_sub(1);
+    if age_ns >= BLOCKED_NS
+        && let Some(stream) = streams.get_mut(slot)
+    {
+        stream.blocked_ns += age_ns;
+    }
+}
+
+fn thread(
+    record: &ThreadRecord,
+    name: String,
+    waiting: bool,
+    sampling: &Sampling,
+    epoch: u64,
+    now_ns: u64,
+) -> Thread {
+    let exited = ended(record);
+    let in_state_ns = if exited { 0 } else { now_ns.saturating_sub(record.since_ns) };
+    let in_turn = match record.state {
+        STATE_TURN => true,
+        STATE_WAIT => false,
+        _ => !waiting,
+    };
+    let pauses = |kind: u32| {
+        let index = kind as usize - 1;
+        Pauses {
+            durations: Histogram::from_record(&record.gc[index], epoch),
+            last: heap_change(record.last_gc_before_bytes[index], record.last_gc_after_bytes[index]),
+        }
+    };
+    let current =
+        if in_turn { sampling.current_turn(record, in_state_ns, now_ns) } else { CurrentTurn::default() };
+    Thread {
+        tid: record.tid,
+        kind: if record.kind == KIND_MAIN { ThreadKind::Main } else { ThreadKind::Worker },
+        name,
+        observed_ns: record.observed_ns,
+        exited,
+        busy_ns: record.busy_ns + if in_turn { in_state_ns } else { 0 },
+        idle_ns: record.idle_ns + if in_turn { 0 } else { in_state_ns },
+        turns: Histogram::from_record(&record.turns, epoch),
+        stalls: Histogram::from_record(&record.stalls, epoch),
+        current_turn_ns: (in_turn && !exited).then_some(in_state_ns),
+        current_turn_causes: current.causes,
+        current_turn_stack: current.stack,
+        current_turn_culprit: current.culprit,
+        stall_causes: sampling.stall_causes(record),
+        minor: pauses(GC_MINOR),
+        major: pauses(GC_MAJOR),
+        heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
+    }
+}
