@@ -83,7 +83,10 @@ fn print(snapshot: &Snapshot, arguments: &Trace, out: &mut impl Write) -> io::Re
         let Some(process) = process.filter(|_| is_wanted) else { continue };
         let line = StallLine::new(stall, process);
         match arguments.format {
-            TraceFormat::Text => writeln!(out, "{}", line.render())?,
+            TraceFormat::Text => {
+                let stack = if arguments.stack { line.render_stack() } else { String::new() };
+                write!(out, "{}\n{stack}", line.render())?;
+            }
             TraceFormat::Ndjson => writeln!(out, "{}", serde_json::to_string(&line)?)?,
         }
     }
