@@ -26,6 +26,9 @@ pub enum Command {
     Top(Top),
     /// Print every stall as it ends, with what it was spent with, one line each
     Trace(Trace),
+    /// Record into a file, for later or for another viewer
+    #[command(after_help = RECORD_HELP)]
+    Record(Record),
     /// List the Node processes of this host, and which signals can be had of each
     Ps(Ps),
     /// Run as a daemon that exports OTLP metrics
@@ -40,6 +43,12 @@ pub enum Command {
     Debug(Debug),
 }
 
+const RECORD_HELP: &str = "\
+Look at a recording with `nodeprobe top --replay FILE`; `nodeprobe record --from FILE --format pprof -o OUT` makes a \
+profile of it. Profiles: `speedscope` opens at https://www.speedscope.app, `pprof` with `go tool pprof -http=: FILE`, \
+`collapsed` with flamegraph.pl or inferno-flamegraph.
+Exit codes: 0 ok, 1 error, 3 no Node process seen, 64 usage";
+
 /// What decides how processes are observed.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Observe {
@@ -51,6 +60,9 @@ pub struct Observe {
     #[arg(long, env = "NODEPROBE_MAX_THREADS", value_name = "N", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_threads: u32,
+    /// Do not sample stacks: stalls keep their causes, but nothing names the function to blame
+    #[arg(long, env = "NODEPROBE_NO_STACKS")]
+    pub no_stacks: bool,
 }
 
 impl From<Observe> for Settings {
@@ -58,6 +70,7 @@ impl From<Observe> for Settings {
         Self {
             stall_threshold_ns: u64::try_from(observe.stall_threshold.as_nanos()).unwrap_or(u64::MAX),
             max_threads: observe.max_threads,
+            stacks: !observe.no_stacks,
             ..Self::default()
         }
     }
@@ -80,6 +93,10 @@ pub struct Top {
     /// Only this process (may be given several times)
     #[arg(short, long = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
+    /// Show what `nodeprobe record` wrote instead: on the screen as it happened (--delay 0.1: ten times as fast), in
+    /// batch mode at once
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
     /// Colours: `NO_COLOR` in the environment means never
     #[arg(long, value_enum, default_value_t)]
     pub color: ColorChoice,
@@ -106,6 +123,9 @@ pub struct Trace {
     pub min: Option<Duration>,
     #[arg(long, value_enum, default_value_t = TraceFormat::Text)]
     pub format: TraceFormat,
+    /// Below each line of text the stack that took most of the stall
+    #[arg(long)]
+    pub stack: bool,
     #[command(flatten)]
     pub observe: Observe,
 }
@@ -118,6 +138,54 @@ pub enum TraceFormat {
     Text,
     /// One line of JSON per stall
     Ndjson,
+}
+
+#[derive(Args, Debug)]
+pub struct Record {
+    /// The file to write; `-` is stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// End after this time (`30s`, `5m`, `1h`) instead of at Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
+    pub duration: Option<Duration>,
+    /// Only this process (may be given several times)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// What to write. Recordings grow as they go and survive a crash; profiles are written at the end
+    #[arg(long, value_enum, default_value_t)]
+    pub format: RecordFormat,
+    /// Read this recording instead of observing
+    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
+    pub from: Option<PathBuf>,
+    /// Write over a file that exists
+    #[arg(long)]
+    pub force: bool,
+    /// Seconds between two readings
+    #[arg(short, long, value_name = "S", default_value = "1", value_parser = parse_delay)]
+    pub delay: Duration,
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+/// Files that `record` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// Everything, a line per interval: a recording
+    #[default]
+    Ndjson,
+    /// Profile: a line per stack, with its microseconds
+    Collapsed,
+    /// Profile: JSON of speedscope
+    Speedscope,
+    /// Profile: gzipped protobuf
+    Pprof,
+}
+
+impl RecordFormat {
+    /// Only the sampled stacks, added up.
+    pub fn is_profile(self) -> bool {
+        self != Self::Ndjson
+    }
 }
 
 #[derive(Args, Debug)]
@@ -167,6 +235,9 @@ pub struct Otlp {
     /// `otlp`, `console` or `none` [`OTEL_METRICS_EXPORTER`]
     #[arg(long = "otlp-exporter", value_name = "EXPORTER")]
     pub exporter: Option<String>,
+    /// Also send every stall as a log record, 10 a minute per process at most [`NODEPROBE_STALL_LOGS`]
+    #[arg(long = "otlp-stall-logs")]
+    pub stall_logs: bool,
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +278,20 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     seconds(number.parse::<f64>().ok().map(|n| n * scale), 1e-6, 3600.0)
 }
 
+/// `500ms`, `30s`, `5m`, `1h`.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a number with its unit, for example 30s or 5m".to_owned()),
+    };
+    seconds(number.parse::<f64>().ok().map(|n| n * scale), 0.1, 7.0 * 86_400.0)
+}
+
 /// Seconds, as in `top -d`.
 fn parse_delay(text: &str) -> Result<Duration, String> {
     seconds(text.parse().ok(), 0.1, 3600.0)
@@ -237,6 +322,10 @@ mod tests {
         assert_eq!(parse_duration("0.2s"), Ok(Duration::from_millis(200)));
         for bad in ["", "50", "ms", "-1s", "1h", "nans", "1e9s", "5 ms x"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_span("5m"), Ok(Duration::from_mins(5)));
+        for bad in ["", "5", "0s", "8000h", "-1s", "1d"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
         }
         assert!(parse_delay("0").is_err());
         assert!(parse_delay("nan").is_err());

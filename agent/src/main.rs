@@ -18,6 +18,7 @@ fn main() {
     let result = match cli.command {
         Command::Top(arguments) => command::top::run(&arguments),
         Command::Trace(arguments) => command::trace::run(&arguments),
+        Command::Record(arguments) => command::record::run(&arguments),
         Command::Ps(arguments) => command::ps::run(&arguments),
         Command::Run(arguments) => command::run::run(&arguments),
         Command::Check(arguments) => command::check::run(arguments.format).map_err(Into::into),

@@ -3,6 +3,8 @@
 pub mod check;
 pub mod debug;
 pub mod ps;
+pub mod record;
+mod replay;
 pub mod run;
 pub mod top;
 pub mod trace;

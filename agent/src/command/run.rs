@@ -51,6 +51,7 @@ fn overrides(flags: &Otlp) -> Overrides {
         temporality,
         interval,
         exporter,
+        stall_logs,
     } = flags;
     Overrides {
         endpoint: endpoint.clone(),
@@ -63,6 +64,8 @@ fn overrides(flags: &Otlp) -> Overrides {
         temporality: temporality.clone(),
         interval_ms: interval.map(|interval| interval.as_millis().to_string()),
         exporter: exporter.clone(),
+        // Not given, the variable decides.
+        stall_logs: stall_logs.then(|| "true".to_owned()),
         ..Overrides::default()
     }
 }
@@ -71,11 +74,14 @@ async fn serve(agent: &Agent, config: &Config, mut signals: EndSignals) -> Outco
     let counters = Arc::new(AgentCounters::default());
     let mut exporter = Exporter::new(config, Arc::clone(&counters))?;
     if config.otlp {
-        tracing::info!(endpoint = config.endpoint_shown(), "exporting every {:?}", config.interval);
+        tracing::info!(endpoint = config.metrics.endpoint_shown(), "exporting every {:?}", config.interval);
     } else if !config.console {
         tracing::warn!(
             "nothing is exported: OTEL_SDK_DISABLED or OTEL_METRICS_EXPORTER=none says so; processes are observed all the same"
         );
+    }
+    if let Some(logs) = config.logs.as_ref().and_then(|logs| logs.otlp.as_ref()) {
+        tracing::info!(endpoint = logs.endpoint_shown(), "sending stalls as log records");
     }
     let mut ticks = interval_at(Instant::now() + config.interval, config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

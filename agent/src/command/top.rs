@@ -43,6 +43,9 @@ pub fn run(arguments: &Top) -> Outcome {
             init_log("info", Some(log));
         }
     }
+    if let Some(recording) = &arguments.replay {
+        return super::replay::run(arguments, recording, batch);
+    }
     prepare();
     let runtime = runtime()?;
     if batch {
@@ -56,26 +59,45 @@ pub fn run(arguments: &Top) -> Outcome {
 }
 
 /// Turns snapshots into intervals.
-struct Intervals<'a> {
+pub(super) struct Intervals<'a> {
     agent: ManuallyDrop<Agent>,
     earlier: Snapshot,
     pids: &'a [u32],
 }
 
 impl<'a> Intervals<'a> {
-    fn new(agent: ManuallyDrop<Agent>, pids: &'a [u32]) -> Self {
+    pub(super) fn new(agent: ManuallyDrop<Agent>, pids: &'a [u32]) -> Self {
         let earlier = agent.snapshot();
         Self { agent, earlier, pids }
     }
 
-    fn next(&mut self) -> Interval {
+    pub(super) fn next(&mut self) -> Interval {
         let later = self.agent.snapshot();
         let mut interval = interval::between(&self.earlier, &later);
-        if !self.pids.is_empty() {
-            interval.processes.retain(|process| self.pids.contains(&process.id.pid));
-        }
+        only(self.pids, &mut interval);
         self.earlier = later;
         interval
+    }
+}
+
+/// Leaves these processes in; all, if none is named.
+pub(super) fn only(pids: &[u32], interval: &mut Interval) {
+    if !pids.is_empty() {
+        interval.processes.retain(|process| pids.contains(&process.id.pid));
+        interval.stalls.retain(|stall| pids.contains(&stall.process.pid));
+        interval.pauses.retain(|pause| pids.contains(&pause.process.pid));
+        interval.stacks.retain(|thread| pids.contains(&thread.process.pid));
+    }
+}
+
+pub(super) fn screen_options(arguments: &Top, delay: watch::Sender<Duration>) -> tui::Options {
+    tui::Options {
+        color: arguments.color,
+        ascii: arguments.ascii,
+        mouse: arguments.mouse,
+        filter: String::new(),
+        snapshot_dir: ".".into(),
+        delay,
     }
 }
 
@@ -113,14 +135,7 @@ async fn print(arguments: &Top, agent: ManuallyDrop<Agent>, mut signals: EndSign
 async fn draw(arguments: &Top, agent: ManuallyDrop<Agent>) -> Outcome {
     let (delay, mut wanted_delay) = watch::channel(arguments.delay);
     let (sender, receiver) = mpsc::channel(1);
-    let options = tui::Options {
-        color: arguments.color,
-        ascii: arguments.ascii,
-        mouse: arguments.mouse,
-        filter: String::new(),
-        snapshot_dir: ".".into(),
-        delay,
-    };
+    let options = screen_options(arguments, delay);
     let mut intervals = Intervals::new(agent, &arguments.pids);
     let feed = async {
         // The first numbers come soon, for whoever waits in front of an empty screen.

@@ -6,6 +6,7 @@
 mod csv;
 pub mod document;
 pub mod printable;
+pub mod profile;
 mod ps;
 pub mod quantity;
 #[cfg(test)]
