@@ -36,8 +36,8 @@ use crate::{
     model::{
         Snapshot,
         catalog::{
-            self, AGENT_EVENTS_LOST, AGENT_EXPORTS, AGENT_PROBES, AGENT_PROCESSES, CPU_MODE, EXPORT_OUTCOME,
-            LOST_REASON, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
+            self, AGENT_EVENTS_LOST, AGENT_EXPORTS, AGENT_PROBES, AGENT_PROCESSES, AGENT_STALL_LOGS,
+            CPU_MODE, EXPORT_OUTCOME, LOST_REASON, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, STALL_LOG_OUTCOME,
         },
     },
 };
@@ -52,6 +52,8 @@ pub struct AgentCounters {
     exits_not_exported: AtomicU64,
     /// By [`EXPORT_OUTCOME`]: success, partial, failure.
     exports: [AtomicU64; 3],
+    /// By [`STALL_LOG_OUTCOME`]: success, suppressed, lost.
+    stall_logs: [AtomicU64; 3],
 }
 
 impl AgentCounters {
@@ -76,6 +78,23 @@ impl AgentCounters {
 
     pub(crate) fn export_failed(&self) {
         self.exports[2].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn stall_logs_delivered(&self, records: u64) {
+        self.stall_logs[0].fetch_add(records, Relaxed);
+    }
+
+    pub(crate) fn stall_logs_suppressed(&self, records: u64) {
+        self.stall_logs[1].fetch_add(records, Relaxed);
+    }
+
+    pub(crate) fn stall_logs_lost(&self, records: u64) {
+        self.stall_logs[2].fetch_add(records, Relaxed);
+    }
+
+    /// Log records of stalls so far: delivered, suppressed, lost.
+    pub fn stall_logs(&self) -> [u64; 3] {
+        [0, 1, 2].map(|outcome: usize| self.stall_logs[outcome].load(Relaxed))
     }
 }
 
@@ -189,6 +208,17 @@ fn register(provider: &SdkMeterProvider, counters: &Arc<AgentCounters>) {
         .with_callback(move |observer| {
             for (outcome, count) in EXPORT_OUTCOME.values.iter().zip(&shared.exports) {
                 observer.observe(count.load(Relaxed), &[KeyValue::new(EXPORT_OUTCOME.key, *outcome)]);
+            }
+        })
+        .build();
+    let shared = Arc::clone(counters);
+    meter
+        .u64_observable_counter(AGENT_STALL_LOGS.name)
+        .with_unit(AGENT_STALL_LOGS.unit)
+        .with_description(AGENT_STALL_LOGS.description)
+        .with_callback(move |observer| {
+            for (outcome, count) in STALL_LOG_OUTCOME.values.iter().zip(shared.stall_logs()) {
+                observer.observe(count, &[KeyValue::new(STALL_LOG_OUTCOME.key, *outcome)]);
             }
         })
         .build();

@@ -15,6 +15,7 @@
 extern crate nodeprobe;
 
 mod faults;
+mod logs;
 mod peer;
 mod rotel;
 mod snapshot;

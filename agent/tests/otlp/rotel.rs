@@ -45,14 +45,19 @@ pub(super) struct Rotel {
 impl Rotel {
     /// `None`: the test is skipped.
     pub(super) async fn start() -> Option<Self> {
-        Self::start_on(&tool("NODEPROBE_TEST_ROTEL")?, free_port(), free_port()).await
+        Self::start_with("metrics").await
     }
 
-    async fn start_on(executable: &Path, grpc: u16, http: u16) -> Option<Self> {
+    /// Printing the telemetry of one signal.
+    pub(super) async fn start_with(signal: &str) -> Option<Self> {
+        Self::start_on(&tool("NODEPROBE_TEST_ROTEL")?, free_port(), free_port(), signal).await
+    }
+
+    async fn start_on(executable: &Path, grpc: u16, http: u16, signal: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let output = fs::File::create(directory.path().join("out")).unwrap();
         let child = Command::new(executable)
-            .args(["start", "--exporter", "blackhole", "--debug-log", "metrics"])
+            .args(["start", "--exporter", "blackhole", "--debug-log", signal])
             .args(["--debug-log-verbosity", "detailed", "--pid-file"])
             .arg(directory.path().join("pid"))
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
@@ -73,6 +78,12 @@ impl Rotel {
 
     fn received(&self) -> Vec<Received> {
         parse(&fs::read_to_string(self.directory.path().join("out")).unwrap())
+    }
+
+    /// Once rotel has printed this.
+    pub(super) async fn prints(&self, text: &str) {
+        let output = self.directory.path().join("out");
+        eventually(text, async || fs::read_to_string(&output).unwrap().contains(text).then_some(())).await;
     }
 
     /// Once rotel has printed `exports` points of the metric.
@@ -275,7 +286,7 @@ async fn stalls_around_an_outage(protocol: &str, temporality: &str) -> Option<(f
     subject.threads[0].stalls = snapshot::turns(&[200 * ms, 90 * ms]);
     let outcome = exporter.export(&now(vec![subject.clone()])).await;
     assert!(matches!(outcome, Outcome::Failed(SendError::Refused { .. })), "{outcome:?}");
-    let rotel = Rotel::start_on(&executable, grpc, http).await?;
+    let rotel = Rotel::start_on(&executable, grpc, http, "metrics").await?;
     subject.threads[0].stalls = snapshot::turns(&[200 * ms, 90 * ms, 70 * ms]);
     let outcome = eventually("recovery", async || {
         let outcome = exporter.export(&now(vec![subject.clone()])).await;

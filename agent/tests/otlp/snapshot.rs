@@ -59,6 +59,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         stalls: Histogram::default(),
         current_turn_ns: None,
         current_turn_causes: Causes::default(),
+        current_turn_stack: None,
+        current_turn_culprit: None,
         stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
@@ -121,6 +123,7 @@ pub(crate) fn process(pid: u32) -> Process {
         started: at(0),
         observed_since: at(10),
         rss_bytes: Some(64 << 20),
+        cpu_throttled_ns: None,
         cpu: Some(CpuTime { user_ns: 7 * SECOND, system_ns: 2 * SECOND }),
         heap_limit_bytes: Some(4 << 30),
         stdout: stream(StreamKind::Pipe),
@@ -138,5 +141,6 @@ pub(crate) fn snapshot(time: SystemTime, processes: Vec<Process>) -> Snapshot {
         processes,
         stalls: Vec::new(),
         pauses: Vec::new(),
+        stacks: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! Architecture invariant: nothing here reads a file or the process environment except [`from_environment`].
 
+mod connection;
 mod endpoint;
 mod values;
 
@@ -11,6 +12,8 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, ops::Deref, path::PathBuf, 
 
 use reqwest::Url;
 use values::{Flag, Reader};
+
+pub use self::connection::Connection;
 
 /// How requests travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,16 +88,10 @@ pub struct Config {
     pub otlp: bool,
     /// Print every data point on stdout.
     pub console: bool,
-    pub protocol: Protocol,
-    /// The whole address, path included.
-    pub endpoint: Address,
-    pub headers: Headers,
-    /// For one request with its retries.
-    pub timeout: Duration,
-    pub compression: Compression,
-    pub certificate: Option<FileSetting>,
-    pub client_key: Option<FileSetting>,
-    pub client_certificate: Option<FileSetting>,
+    /// Where metrics go, and where the agent's own do.
+    pub metrics: Connection,
+    /// Stalls as log records; `None` unless asked for.
+    pub logs: Option<Logs>,
     pub temporality: Temporality,
     pub histograms: HistogramAggregation,
     pub interval: Duration,
@@ -108,16 +105,12 @@ pub struct Config {
     pub host_name: Option<String>,
 }
 
-impl Config {
-    /// The endpoint as it may be shown: without credentials and query.
-    pub fn endpoint_shown(&self) -> String {
-        let shown = format!("{:?}", self.endpoint);
-        match self.protocol {
-            // The path of a gRPC request is that of the service.
-            Protocol::Grpc => shown.trim_end_matches('/').to_owned(),
-            Protocol::HttpProtobuf => shown,
-        }
-    }
+/// Where log records go.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    pub otlp: Option<Connection>,
+    /// Print every record on stdout.
+    pub console: bool,
 }
 
 /// Values from the command line; each goes before the environment. `None`: the flag was not given.
@@ -137,6 +130,7 @@ pub struct Overrides {
     pub histogram_aggregation: Option<String>,
     pub interval_ms: Option<String>,
     pub exporter: Option<String>,
+    pub stall_logs: Option<String>,
 }
 
 /// A setting that cannot be made good by a default.
@@ -165,11 +159,13 @@ pub struct Resolved {
 /// # Errors
 /// As [`resolve`].
 pub fn from_environment(overrides: &Overrides) -> Result<Resolved, ConfigError> {
-    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty());
-    resolve(&|name| std::env::var_os(name), overrides, host_name)
+    resolve(&|name| std::env::var_os(name), overrides, host_name())
+}
+
+/// The name of this host.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Resolves the settings. `lookup` gives the value of an environment variable.
@@ -183,42 +179,11 @@ pub fn resolve(
     host_name: Option<String>,
 ) -> Result<Resolved, ConfigError> {
     let mut reader = Reader::new(lookup);
-    let (otlp, console) = exporters(&mut reader, overrides)?;
-    let protocol = reader.value(
-        Flag("--otlp-protocol", overrides.protocol.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-        values::protocol,
-        None,
-        "http/protobuf",
-    );
-    let insecure = reader.value(
-        Flag("--otlp-insecure", overrides.insecure.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"],
-        values::boolean,
-        false,
-        "false",
-    );
-    let endpoint = endpoint::resolve(&mut reader, overrides.endpoint.as_deref(), protocol, insecure)?;
-    let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
-    let headers = reader.headers(
-        Flag("--otlp-headers", overrides.headers.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
-    );
-    let timeout = reader.value(
-        Flag("--otlp-timeout-ms", overrides.timeout_ms.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
-        values::milliseconds,
-        Duration::from_secs(10),
-        "10000",
-    );
-    let compression = reader.value(
-        Flag("--otlp-compression", overrides.compression.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-        values::compression,
-        Compression::None,
-        "none",
-    );
-    let [certificate, client_key, client_certificate] = files(&mut reader, overrides)?;
+    let disabled = reader.value(Flag("", None), &["OTEL_SDK_DISABLED"], values::boolean, false, "false");
+    let exporter = Flag("--otlp-exporter", overrides.exporter.as_deref());
+    let (otlp, console) = exporters(&mut reader, exporter, "OTEL_METRICS_EXPORTER")?;
+    let metrics = connection::resolve(&mut reader, overrides, &connection::METRICS)?;
+    let logs = logs(&mut reader, overrides)?.filter(|_| !disabled);
     let temporality = reader.value(
         Flag("--otlp-temporality", overrides.temporality.as_deref()),
         &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
@@ -255,16 +220,10 @@ pub fn resolve(
         .or(from_attributes)
         .unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned());
     let config = Config {
-        otlp,
-        console,
-        protocol,
-        endpoint: Address(endpoint),
-        headers,
-        timeout,
-        compression,
-        certificate,
-        client_key,
-        client_certificate,
+        otlp: otlp && !disabled,
+        console: console && !disabled,
+        metrics,
+        logs,
         temporality,
         histograms,
         interval,
@@ -273,14 +232,40 @@ pub fn resolve(
         agent_attributes,
         host_name,
     };
-    Ok(Resolved { config, warnings: reader.warnings })
+    // A general variable is read for each signal.
+    let mut warnings: Vec<String> = Vec::new();
+    for warning in reader.warnings {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Ok(Resolved { config, warnings })
 }
 
-/// `OTEL_SDK_DISABLED` and `OTEL_METRICS_EXPORTER`: by OTLP, on the console.
-fn exporters(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<(bool, bool), ConfigError> {
-    let disabled = reader.value(Flag("", None), &["OTEL_SDK_DISABLED"], values::boolean, false, "false");
-    let given =
-        reader.first(Flag("--otlp-exporter", overrides.exporter.as_deref()), &["OTEL_METRICS_EXPORTER"]);
+/// `NODEPROBE_STALL_LOGS` says whether, `OTEL_LOGS_EXPORTER` where to.
+fn logs(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<Option<Logs>, ConfigError> {
+    let wanted = reader.value(
+        Flag("--otlp-stall-logs", overrides.stall_logs.as_deref()),
+        &["NODEPROBE_STALL_LOGS"],
+        values::boolean,
+        false,
+        "false",
+    );
+    if !wanted {
+        return Ok(None);
+    }
+    let (otlp, console) = exporters(reader, Flag("", None), "OTEL_LOGS_EXPORTER")?;
+    let otlp = otlp.then(|| connection::resolve(reader, overrides, &connection::LOGS)).transpose()?;
+    Ok(Some(Logs { otlp, console }).filter(|logs| logs.otlp.is_some() || logs.console))
+}
+
+/// `OTEL_METRICS_EXPORTER` or the like: by OTLP, on the console.
+fn exporters(
+    reader: &mut Reader<'_>,
+    flag: Flag<'_>,
+    variable: &'static str,
+) -> Result<(bool, bool), ConfigError> {
+    let given = reader.first(flag, &[variable]);
     let (mut otlp, mut console) = (given.is_none(), false);
     if let Some((from, list)) = given {
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -292,37 +277,7 @@ fn exporters(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<(bool, bo
             }
         }
     }
-    Ok(if disabled { (false, false) } else { (otlp, console) })
-}
-
-/// Authorities to trust, client key, client certificate.
-fn files(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<[Option<FileSetting>; 3], ConfigError> {
-    let certificate = reader.file(
-        Flag("--otlp-certificate", overrides.certificate.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
-    );
-    let client_key = reader.file(
-        Flag("--otlp-client-key", overrides.client_key.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
-    );
-    let client_certificate = reader.file(
-        Flag("--otlp-client-certificate", overrides.client_certificate.as_deref()),
-        &["OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"],
-    );
-    check_identity(client_key.as_ref(), client_certificate.as_ref())?;
-    Ok([certificate, client_key, client_certificate])
-}
-
-fn check_identity(key: Option<&FileSetting>, certificate: Option<&FileSetting>) -> Result<(), ConfigError> {
-    const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
-    const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
-    match (key, certificate) {
-        (Some(key), None) => Err(ConfigError::HalfIdentity { present: key.from, missing: CERTIFICATE }),
-        (None, Some(certificate)) => {
-            Err(ConfigError::HalfIdentity { present: certificate.from, missing: KEY })
-        }
-        _ => Ok(()),
-    }
+    Ok((otlp, console))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! `OTEL_METRICS_EXPORTER=console`: every data point on a line of stdout, for people.
+//! `OTEL_METRICS_EXPORTER=console` and `OTEL_LOGS_EXPORTER=console`: every data point and record on a line of stdout, for
+//! people.
 
 use std::io::Write as _;
 
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
+    collector::{logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest},
     common::v1::{KeyValue, any_value::Value},
     metrics::v1::{
         ExponentialHistogramDataPoint, HistogramDataPoint, NumberDataPoint, metric::Data,
@@ -13,7 +14,27 @@ use opentelemetry_proto::tonic::{
 
 /// Prints; a stdout that is closed is nobody's loss.
 pub(super) fn print(request: &ExportMetricsServiceRequest) {
-    let text = text(request);
+    write(&text(request));
+}
+
+/// The same for log records.
+pub(super) fn print_logs(request: &ExportLogsServiceRequest) {
+    let mut lines = Vec::new();
+    for resource_logs in &request.resource_logs {
+        let attributes = resource_logs.resource.as_ref().map(|resource| shown(&resource.attributes));
+        lines.push(format!("resource{}\n", attributes.unwrap_or_default()));
+        for record in resource_logs.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+            let body = match record.body.as_ref().and_then(|body| body.value.as_ref()) {
+                Some(Value::StringValue(text)) => super::error::excerpt(text, 1000),
+                _ => String::new(),
+            };
+            lines.push(format!("  {}{} {body}\n", record.event_name, shown(&record.attributes)));
+        }
+    }
+    write(&lines.concat());
+}
+
+fn write(text: &str) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         tracing::debug!(%error, "the console exporter cannot write");
@@ -72,6 +93,8 @@ fn shown(attributes: &[KeyValue]) -> String {
             let value = match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
                 Some(Value::StringValue(text)) => super::error::excerpt(text, 200),
                 Some(Value::IntValue(value)) => value.to_string(),
+                Some(Value::DoubleValue(value)) => value.to_string(),
+                Some(Value::BoolValue(value)) => value.to_string(),
                 other => format!("{other:?}"),
             };
             format!("{}={value}", attribute.key)

@@ -85,7 +85,7 @@ impl Encoder {
             ..InstrumentationScope::default()
         };
         ResourceMetrics {
-            resource: Some(resource(process, &self.host)),
+            resource: Some(resource(process.id, &process.identity, process.started, &self.host)),
             scope_metrics: vec![ScopeMetrics {
                 scope: Some(scope),
                 metrics,
@@ -129,7 +129,12 @@ impl Encoder {
             .iter()
             .filter_map(|(slot, kind)| Some((of(*kind), seconds(process.current_turn_ns[*slot]?))));
         let turns = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.turns[*slot]));
-        let stalls = kinds.iter().map(|(slot, kind)| (of(*kind), &process.durations.stalls[*slot]));
+        let stalls = kinds.iter().flat_map(|(slot, kind)| {
+            let by_cause = process.durations.stalls[*slot].by_cause();
+            by_cause.map(|(cause, durations)| {
+                (vec![(STALL_CAUSE, cause.name()), (THREAD_TYPE, kind.name())], durations)
+            })
+        });
         let knows_causes = process.has(Signal::Sched);
         let stalled = kinds.iter().flat_map(|(slot, kind)| {
             let causes = count.stalls[*slot];

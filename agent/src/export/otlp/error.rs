@@ -52,6 +52,26 @@ pub enum SendError {
     Grpc { endpoint: String, code: &'static str, message: String },
 }
 
+impl SendError {
+    /// The collector has answered, and would not answer otherwise the next time.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Http { status, .. } => !matches!(status, 429 | 502 | 503 | 504),
+            Self::Grpc { code, .. } => !matches!(
+                *code,
+                "CANCELLED"
+                    | "DEADLINE_EXCEEDED"
+                    | "ABORTED"
+                    | "OUT_OF_RANGE"
+                    | "UNAVAILABLE"
+                    | "DATA_LOSS"
+                    | "RESOURCE_EXHAUSTED"
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// Whether the same request may be sent again, by the OTLP specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
@@ -72,7 +92,7 @@ fn http_hint(status: u16) -> &'static str {
     match status {
         300..=399 => " (redirects are not followed; name the final address)",
         401 | 403 => " (are the headers for authentication right?)",
-        404 | 405 => " (is the path right? it usually ends in /v1/metrics)",
+        404 | 405 => " (is the path right? it usually ends in /v1/metrics, that of logs in /v1/logs)",
         413 => " (the request is too large for it)",
         415 => " (does it take http/protobuf?)",
         _ => "",

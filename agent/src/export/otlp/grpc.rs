@@ -5,27 +5,24 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_client::MetricsServiceClient,
-};
 use tonic::{
     Code, Status,
-    codec::CompressionEncoding,
     metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt as _;
 
 use super::{
-    config::{Compression, Config},
+    config::{Compression, Connection},
     error::{Failure, Retry, SendError, SetupError, classify, excerpt},
     tls::Material,
+    transport::Request,
 };
 
 pub(super) struct GrpcSink {
     endpoint: Endpoint,
     compression: Compression,
-    client: Mutex<MetricsServiceClient<Channel>>,
+    channel: Mutex<Channel>,
     metadata: MetadataMap,
     shown: String,
 }
@@ -35,7 +32,7 @@ impl GrpcSink {
     ///
     /// # Errors
     /// [`SetupError`] for settings that can never work.
-    pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
+    pub(super) fn new(config: &Connection) -> Result<Self, SetupError> {
         let shown = config.endpoint_shown();
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| SetupError::Client {
             endpoint: shown.clone(),
@@ -63,29 +60,26 @@ impl GrpcSink {
             value.set_sensitive(true);
             metadata.append(key, value);
         }
-        let client = Mutex::new(client(&endpoint, config.compression));
-        Ok(Self { endpoint, compression: config.compression, client, metadata, shown })
+        let channel = Mutex::new(endpoint.connect_lazy());
+        Ok(Self { endpoint, compression: config.compression, channel, metadata, shown })
     }
 
     /// Gives up the connection. All requests share one, and one to a peer that has silently gone would swallow
     /// them until the kernel notices, a quarter of an hour later.
     pub(super) fn reconnect(&self) {
-        *self.lock() = client(&self.endpoint, self.compression);
+        *self.lock() = self.endpoint.connect_lazy();
     }
 
-    fn lock(&self) -> MutexGuard<'_, MetricsServiceClient<Channel>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn attempt(
-        &self,
-        message: ExportMetricsServiceRequest,
-    ) -> Result<ExportMetricsServiceResponse, Failure> {
+    pub(super) async fn attempt<M: Request>(&self, message: M) -> Result<M::Response, Failure> {
         let mut request = tonic::Request::new(message);
         *request.metadata_mut() = self.metadata.clone();
         // A clone shares the connection.
-        let mut client = self.lock().clone();
-        match client.export(request).await {
+        let channel = self.lock().clone();
+        match M::call(channel, self.compression, request).await {
             Ok(response) => Ok(response.into_inner()),
             Err(status) => Err(self.failure(&status)),
         }
@@ -102,14 +96,6 @@ impl GrpcSink {
             message: excerpt(status.message(), 200),
         };
         Failure { error, retry: retry(status) }
-    }
-}
-
-fn client(endpoint: &Endpoint, compression: Compression) -> MetricsServiceClient<Channel> {
-    let client = MetricsServiceClient::new(endpoint.connect_lazy());
-    match compression {
-        Compression::None => client,
-        Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
     }
 }
 
@@ -147,7 +133,7 @@ fn code_name(code: Code) -> &'static str {
         Code::FailedPrecondition => "FAILED_PRECONDITION",
         Code::Aborted => "ABORTED",
         Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED (is this an OTLP collector with a metrics pipeline?)",
+        Code::Unimplemented => "UNIMPLEMENTED (is this an OTLP collector with a pipeline for this signal?)",
         Code::Internal => "INTERNAL",
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",

@@ -3,9 +3,6 @@
 use std::{io::Write as _, time::Duration};
 
 use flate2::{Compression as Level, write::GzEncoder};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
 use prost::{Message as _, bytes::Bytes};
 use reqwest::{
     Client, Response, StatusCode, Url,
@@ -15,9 +12,10 @@ use reqwest::{
 use rustls::RootCertStore;
 
 use super::{
-    config::{Compression, Config},
+    config::{Compression, Connection},
     error::{Failure, Retry, SendError, SetupError, classify, excerpt},
     tls::Material,
+    transport::Request,
 };
 
 /// No answer of a collector is longer; one that is is cut.
@@ -35,7 +33,7 @@ impl HttpSink {
     ///
     /// # Errors
     /// [`SetupError`] for settings that can never work.
-    pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
+    pub(super) fn new(config: &Connection) -> Result<Self, SetupError> {
         let shown = config.endpoint_shown();
         let mut headers = HeaderMap::new();
         for (key, value) in &config.headers.0 {
@@ -64,7 +62,7 @@ impl HttpSink {
     }
 
     /// The body, encoded once for all attempts.
-    pub(super) fn body(&self, message: &ExportMetricsServiceRequest) -> Bytes {
+    pub(super) fn body(&self, message: &impl Request) -> Bytes {
         let plain = message.encode_to_vec();
         match self.compression {
             Compression::None => plain.into(),
@@ -78,7 +76,7 @@ impl HttpSink {
         }
     }
 
-    pub(super) async fn attempt(&self, body: Bytes) -> Result<ExportMetricsServiceResponse, Failure> {
+    pub(super) async fn attempt<M: Request>(&self, body: Bytes) -> Result<M::Response, Failure> {
         let mut request = self.client.post(self.url.clone()).body(body);
         if self.compression == Compression::Gzip {
             request = request.header(CONTENT_ENCODING, "gzip");
@@ -92,7 +90,7 @@ impl HttpSink {
         let answer = answer(&mut response).await;
         if status.is_success() {
             // Some backends answer with nothing or with JSON; success is in the status.
-            return Ok(ExportMetricsServiceResponse::decode(answer.as_slice()).unwrap_or_default());
+            return Ok(M::Response::decode(answer.as_slice()).unwrap_or_default());
         }
         let error = SendError::Http {
             endpoint: self.endpoint.clone(),

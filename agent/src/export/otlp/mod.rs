@@ -3,7 +3,8 @@
 //! connection.
 //!
 //! ```text
-//! Snapshot ─► state (totals per process) ─► encode (requests) ─► transport ─► grpc | http
+//! Snapshot ─► state (totals per process) ─► encode (requests) ─┬► transport ─► grpc | http
+//!          └► logs (a record per stall, if asked for) ─────────┘
 //! ```
 //!
 //! Architecture invariant: this directory and `self_metrics` are the only users of `opentelemetry*`.
@@ -15,8 +16,11 @@ mod encode;
 pub(crate) mod error;
 mod grpc;
 mod http;
+mod logs;
+mod metrics;
 mod points;
 mod resource;
+mod stalls;
 mod state;
 mod tls;
 mod transport;
@@ -28,13 +32,9 @@ use tokio::time::Instant;
 pub use self::{
     config::{Config, ConfigError, Overrides, Resolved},
     error::{SendError, SetupError},
-    transport::{Rejection, Sink},
+    transport::{Rejection, Request, Sink},
 };
-use self::{
-    encode::{Encoder, LARGEST_REQUEST},
-    resource::HostAttributes,
-    state::State,
-};
+use self::{logs::StallLogs, metrics::ProcessMetrics};
 use crate::{
     model::Snapshot,
     self_metrics::{AgentCounters, SelfMetrics},
@@ -61,18 +61,14 @@ pub enum Outcome {
     Failed(SendError),
 }
 
-/// Ships snapshots. One request at a time; never blocks the thread, and gives up after the export timeout.
+/// Ships snapshots. One request of each kind at a time; never blocks the thread, and gives up after the export
+/// timeout.
 pub struct Exporter {
-    console: bool,
     export_timeout: Duration,
-    sink: Option<Arc<Sink>>,
-    encoder: Encoder,
-    state: State,
+    metrics: ProcessMetrics,
+    logs: Option<StallLogs>,
     counters: Arc<AgentCounters>,
     self_metrics: Option<SelfMetrics>,
-    failing: bool,
-    /// What the collector last said about rejected points; said again, it is not logged again.
-    rejection_logged: Option<String>,
 }
 
 impl Exporter {
@@ -81,48 +77,32 @@ impl Exporter {
     /// # Errors
     /// [`SetupError`]: a certificate that cannot be read, a setting that can never work.
     pub fn new(config: &Config, counters: Arc<AgentCounters>) -> Result<Self, SetupError> {
-        let sink = config.otlp.then(|| Sink::new(config).map(Arc::new)).transpose()?;
+        let sink = config.otlp.then(|| Sink::new(&config.metrics).map(Arc::new)).transpose()?;
+        let logs = config.logs.as_ref().map(|logs| StallLogs::new(logs, config, Arc::clone(&counters)));
         let self_metrics = sink.as_ref().map(|sink| SelfMetrics::start(config, Arc::clone(sink), &counters));
         Ok(Self {
-            console: config.console,
             export_timeout: config.export_timeout,
-            sink,
-            encoder: Encoder {
-                temporality: config.temporality,
-                histograms: config.histograms,
-                host: HostAttributes::new(config),
-            },
-            state: State::new(config.temporality),
+            metrics: ProcessMetrics::new(config, sink, Arc::clone(&counters)),
+            logs: logs.transpose()?,
             counters,
             self_metrics,
-            failing: false,
-            rejection_logged: None,
         })
     }
 
     /// Takes a snapshot into account without sending. Every snapshot that is read out must come here or to
-    /// [`export`](Self::export), or the maxima of delta histograms miss what was longest between.
+    /// [`export`](Self::export), or the maxima of delta histograms miss what was longest between, and its stalls have
+    /// no log records.
     pub fn observe(&mut self, snapshot: &Snapshot) {
         self.counters.take_over(snapshot);
-        if self.disabled() {
-            return;
+        self.metrics.observe(snapshot);
+        if let Some(logs) = &mut self.logs {
+            logs.observe(snapshot);
         }
-        let given_up = self.state.observe(snapshot);
-        if given_up > 0 {
-            self.counters.exits_not_exported(given_up);
-            tracing::debug!(
-                processes = given_up,
-                "ended while no collector was reachable; last values given up"
-            );
-        }
-    }
-
-    fn disabled(&self) -> bool {
-        self.sink.is_none() && !self.console
     }
 
     /// Sends everything that is known up to `snapshot`. Takes as long as the export timeout at worst, so it
-    /// belongs in a task of its own; a future that is dropped midway may make delta values count twice.
+    /// belongs in a task of its own; a future that is dropped midway may make delta values and log records count
+    /// twice. The outcome is that of the metrics.
     pub async fn export(&mut self, snapshot: &Snapshot) -> Outcome {
         self.export_within(snapshot, self.export_timeout).await
     }
@@ -139,82 +119,15 @@ impl Exporter {
 
     async fn export_within(&mut self, snapshot: &Snapshot, limit: Duration) -> Outcome {
         self.observe(snapshot);
-        if self.disabled() {
-            return Outcome::Disabled;
-        }
         let deadline = Instant::now() + limit;
-        let batches = self.encoder.batches(&self.state, LARGEST_REQUEST);
-        let mut outcome = if batches.is_empty() { Outcome::Empty } else { Outcome::Delivered };
-        let mut rejected: Option<Rejection> = None;
-        for batch in batches {
-            if self.console {
-                console::print(&batch.request);
+        // Beside each other: they may go to different collectors, of which one may hang.
+        let logs = &mut self.logs;
+        let send_logs = async {
+            if let Some(logs) = logs {
+                logs.send(deadline).await;
             }
-            let Some(sink) = &self.sink else {
-                self.state.accepted(&batch.processes);
-                continue;
-            };
-            match sink.send(batch.request, deadline).await {
-                Ok(rejection) => {
-                    self.state.accepted(&batch.processes);
-                    if let Some(Rejection { data_points, message }) = rejection {
-                        // What a collector says is not trusted to add up.
-                        let earlier = rejected.map_or(0, |earlier| earlier.data_points);
-                        let sum = data_points.saturating_add(earlier);
-                        rejected = Some(Rejection { data_points: sum, message });
-                    }
-                }
-                Err(error) => {
-                    // What was answered concerns this request, and the processes in the next one must not
-                    // starve behind it; what was not answered would not be the next time.
-                    let answered = matches!(error, SendError::Http { .. } | SendError::Grpc { .. });
-                    outcome = Outcome::Failed(error);
-                    if !answered {
-                        break;
-                    }
-                }
-            }
-        }
-        self.report(outcome, rejected)
-    }
-
-    /// Counts every outcome; logs a failure when it begins and when it is over, not at every interval.
-    fn report(&mut self, outcome: Outcome, rejected: Option<Rejection>) -> Outcome {
-        match (&outcome, rejected) {
-            (Outcome::Failed(error), _) => {
-                self.counters.export_failed();
-                if self.failing {
-                    tracing::debug!("still no export: {error}");
-                } else {
-                    tracing::warn!("{error}; totals are kept and sent when it works again");
-                }
-                self.failing = true;
-            }
-            (Outcome::Delivered, rejection) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the collector accepts exports again");
-                }
-                if let Some(Rejection { data_points, message }) = rejection {
-                    self.counters.export_partial();
-                    if self.rejection_logged.as_ref() == Some(&message) {
-                        tracing::debug!(
-                            rejected.data_points = data_points,
-                            "the collector answered: {message}"
-                        );
-                    } else {
-                        tracing::warn!(
-                            rejected.data_points = data_points,
-                            "the collector answered: {message}"
-                        );
-                        self.rejection_logged = Some(message);
-                    }
-                    return Outcome::PartlyRejected { data_points };
-                }
-                self.rejection_logged = None;
-                self.counters.export_succeeded();
-            }
-            _ => {}
-        }
+        };
+        let (outcome, ()) = tokio::join!(self.metrics.send(deadline), send_logs);
         outcome
     }
 }

@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::{config::Config, state::ProcessState};
+use super::config::Config;
+use crate::model::{Identity, ProcessId};
 
 /// Namespaces of the agent's own `OTEL_RESOURCE_ATTRIBUTES` that are as true of everything on its host. Not the
 /// rest of `k8s.`: that is the agent's own pod.
@@ -36,8 +37,12 @@ impl HostAttributes {
 }
 
 /// Later layers win: host, then what the process says of itself, then what was measured.
-pub(super) fn resource(process: &ProcessState, host: &HostAttributes) -> Resource {
-    let identity = &process.identity;
+pub(super) fn resource(
+    id: ProcessId,
+    identity: &Identity,
+    started: SystemTime,
+    host: &HostAttributes,
+) -> Resource {
     let mut attributes: BTreeMap<&str, Value> = BTreeMap::new();
     for (key, value) in host.0.iter().chain(&identity.resource_attributes) {
         attributes.insert(key, string(value));
@@ -61,14 +66,14 @@ pub(super) fn resource(process: &ProcessState, host: &HostAttributes) -> Resourc
             attributes.insert(key, string(value));
         }
     }
-    attributes.insert("process.pid", Value::IntValue(i64::from(process.id.pid)));
+    attributes.insert("process.pid", Value::IntValue(i64::from(id.pid)));
     if identity.parent_pid > 0 {
         attributes.insert("process.parent_pid", Value::IntValue(i64::from(identity.parent_pid)));
     }
     if let Some(pid) = identity.namespaced_pid {
         attributes.insert("process.vpid", Value::IntValue(i64::from(pid)));
     }
-    attributes.insert("process.creation.time", Value::StringValue(iso_8601(process.started)));
+    attributes.insert("process.creation.time", Value::StringValue(iso_8601(started)));
     let attributes = attributes
         .into_iter()
         .map(|(key, value)| KeyValue {

@@ -14,10 +14,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::config::Temporality;
+use super::{
+    config::Temporality,
+    stalls::{Stalls, Unclaimed},
+};
 use crate::model::{
-    Availability, Causes, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stdio,
-    StreamKind, Thread, ThreadKind, catalog,
+    Availability, Causes, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stall,
+    Stdio, StreamKind, Thread, ThreadKind, catalog,
 };
 
 /// Processes that ended while no collector could be reached are kept for their last point; the oldest go first.
@@ -57,7 +60,7 @@ pub(super) struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Durations {
     pub(super) turns: [Histogram; 2],
-    pub(super) stalls: [Histogram; 2],
+    pub(super) stalls: [Stalls; 2],
     pub(super) gc: [Histogram; 2],
     pub(super) stdio: BTreeMap<StdioKey, Histogram>,
 }
@@ -88,6 +91,7 @@ pub(super) struct ProcessState {
     pub(super) exited: bool,
     /// Threads as they were when last seen, by tid and begin of observation.
     threads: HashMap<(u32, u64), Thread>,
+    unclaimed: [Unclaimed; 2],
     stdio: [Stdio; 2],
     cpu: Option<CpuTime>,
 }
@@ -132,12 +136,14 @@ impl ProcessState {
             interval_ns: [(0, 0); 2],
             exited: false,
             threads: HashMap::new(),
+            unclaimed: [Unclaimed::default(), Unclaimed::default()],
             stdio: [Stdio::default(), Stdio::default()],
             cpu: if baseline { process.cpu } else { Some(CpuTime::default()) },
         }
     }
 
-    fn add(&mut self, process: &Process, time: SystemTime) {
+    /// `stalls`: what the ring buffer told, of any process.
+    fn add(&mut self, process: &Process, stalls: &[Stall], time: SystemTime) {
         self.identity = Arc::clone(&process.identity);
         self.signals = Arc::clone(&process.signals);
         self.time = time;
@@ -148,8 +154,17 @@ impl ProcessState {
         for turn in self.current_turn_ns.iter_mut().flatten() {
             *turn = 0;
         }
+        let mut counted = [Histogram::default(), Histogram::default()];
         for thread in &process.threads {
-            self.add_thread(thread);
+            counted[slot(thread.kind)].merge(&self.add_thread(thread));
+        }
+        let knows_causes = self.has(Signal::Sched);
+        for (kind, counted) in THREAD_KINDS.into_iter().zip(&counted) {
+            // Without causes the events say nothing that the count does not.
+            let told = stalls
+                .iter()
+                .filter(|stall| knows_causes && stall.process == process.id && stall.thread == kind);
+            self.unclaimed[slot(kind)].divide(counted, told, &mut self.durations.stalls[slot(kind)]);
         }
         self.threads.retain(|key, _| process.threads.iter().any(|thread| key_of(thread) == *key));
         self.add_stdio(0, "stdout", &process.stdout);
@@ -163,7 +178,8 @@ impl ProcessState {
         }
     }
 
-    fn add_thread(&mut self, thread: &Thread) {
+    /// Returns the stalls since it was last seen.
+    fn add_thread(&mut self, thread: &Thread) -> Histogram {
         let before = self.threads.entry(key_of(thread)).or_insert_with(|| blank(thread));
         let kind = slot(thread.kind);
         let busy = thread.busy_ns.saturating_sub(before.busy_ns);
@@ -175,7 +191,6 @@ impl ProcessState {
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
-        self.durations.stalls[kind].merge(&stalls);
         self.durations.gc[0].merge(&thread.minor.durations.since(&before.minor.durations));
         self.durations.gc[1].merge(&thread.major.durations.since(&before.major.durations));
         let turn = self.current_turn_ns[kind].get_or_insert(0);
@@ -183,6 +198,7 @@ impl ProcessState {
         // Time includes the present state, and that may be corrected later: what was counted stays counted.
         let (busy_ns, idle_ns) = (thread.busy_ns.max(before.busy_ns), thread.idle_ns.max(before.idle_ns));
         *before = Thread { busy_ns, idle_ns, ..thread.clone() };
+        stalls
     }
 
     fn add_stdio(&mut self, index: usize, stream: &'static str, now: &Stdio) {
@@ -234,6 +250,8 @@ fn blank(thread: &Thread) -> Thread {
         stalls: Histogram::default(),
         current_turn_ns: None,
         current_turn_causes: Causes::default(),
+        current_turn_stack: None,
+        current_turn_culprit: None,
         stall_causes: Causes::default(),
         minor: Pauses::default(),
         major: Pauses::default(),
@@ -263,10 +281,11 @@ impl State {
         let mut gone: Vec<ProcessId> = self.processes.keys().copied().collect();
         for process in &snapshot.processes {
             gone.retain(|id| *id != process.id);
-            self.processes
-                .entry(process.id)
-                .or_insert_with(|| ProcessState::new(process, temporality))
-                .add(process, snapshot.time);
+            self.processes.entry(process.id).or_insert_with(|| ProcessState::new(process, temporality)).add(
+                process,
+                &snapshot.stalls,
+                snapshot.time,
+            );
         }
         // Left the snapshots without a farewell; exported once more as it was last seen.
         for id in gone {

@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use super::{
-    config::{Config, FileSetting},
+    config::{Connection, FileSetting},
     error::SetupError,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Material {
 impl Material {
     /// # Errors
     /// [`SetupError::Unreadable`] and [`SetupError::NotPem`].
-    pub(super) fn read(config: &Config) -> Result<Self, SetupError> {
+    pub(super) fn read(config: &Connection) -> Result<Self, SetupError> {
         let authorities = config.certificate.as_ref().map(certificates).transpose()?;
         let identity = match (&config.client_certificate, &config.client_key) {
             (Some(certificate), Some(key)) => Some((certificates(certificate)?, private_key(key)?)),

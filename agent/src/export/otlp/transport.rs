@@ -2,13 +2,20 @@
 
 use std::{future::Future, time::Duration};
 
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient},
+    metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_client::MetricsServiceClient,
+    },
 };
+use prost::Message;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use tonic::{Status, codec::CompressionEncoding, transport::Channel};
+
 use super::{
-    config::{Config, Protocol},
+    config::{Compression, Connection, Protocol},
     error::{Failure, Retry, SendError, SetupError, excerpt},
     grpc::GrpcSink,
     http::HttpSink,
@@ -22,6 +29,61 @@ enum Transport {
     Http(HttpSink),
 }
 
+/// A request of one signal, with what differs between signals.
+pub trait Request: Message + Clone {
+    type Response: Message + Default;
+
+    /// Sends it over gRPC.
+    fn call(
+        channel: Channel,
+        compression: Compression,
+        request: tonic::Request<Self>,
+    ) -> impl Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send;
+
+    /// How many points or records the collector threw away, and what it says to that.
+    fn partial_success(response: Self::Response) -> Option<(i64, String)>;
+}
+
+impl Request for ExportMetricsServiceRequest {
+    type Response = ExportMetricsServiceResponse;
+
+    async fn call(
+        channel: Channel,
+        compression: Compression,
+        request: tonic::Request<Self>,
+    ) -> Result<tonic::Response<Self::Response>, Status> {
+        let mut client = MetricsServiceClient::new(channel);
+        if compression == Compression::Gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        client.export(request).await
+    }
+
+    fn partial_success(response: Self::Response) -> Option<(i64, String)> {
+        response.partial_success.map(|partial| (partial.rejected_data_points, partial.error_message))
+    }
+}
+
+impl Request for ExportLogsServiceRequest {
+    type Response = ExportLogsServiceResponse;
+
+    async fn call(
+        channel: Channel,
+        compression: Compression,
+        request: tonic::Request<Self>,
+    ) -> Result<tonic::Response<Self::Response>, Status> {
+        let mut client = LogsServiceClient::new(channel);
+        if compression == Compression::Gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        client.export(request).await
+    }
+
+    fn partial_success(response: Self::Response) -> Option<(i64, String)> {
+        response.partial_success.map(|partial| (partial.rejected_log_records, partial.error_message))
+    }
+}
+
 /// A way to the collector. Shared by the exporter of process telemetry and that of the agent's own metrics, so
 /// both have the same endpoint, TLS, headers and retries.
 pub struct Sink {
@@ -33,6 +95,7 @@ pub struct Sink {
 /// The collector took the request but threw away some of it; it must not be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
+    /// Data points or log records.
     pub data_points: u64,
     /// What the collector says, cleaned and cut. It may also warn without rejecting anything.
     pub message: String,
@@ -43,7 +106,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`SetupError`] for settings that can never work.
-    pub fn new(config: &Config) -> Result<Self, SetupError> {
+    pub fn new(config: &Connection) -> Result<Self, SetupError> {
         let transport = match config.protocol {
             Protocol::Grpc => Transport::Grpc(Box::new(GrpcSink::new(config)?)),
             Protocol::HttpProtobuf => Transport::Http(HttpSink::new(config)?),
@@ -60,9 +123,9 @@ impl Sink {
     ///
     /// # Errors
     /// [`SendError`] of the last attempt.
-    pub async fn send(
+    pub async fn send<M: Request>(
         &self,
-        request: ExportMetricsServiceRequest,
+        request: M,
         deadline: Instant,
     ) -> Result<Option<Rejection>, SendError> {
         let deadline = deadline.min(Instant::now() + self.timeout);
@@ -70,19 +133,15 @@ impl Sink {
             Transport::Grpc(grpc) => self.until(deadline, || grpc.attempt(request.clone())).await?,
             Transport::Http(http) => {
                 let body = http.body(&request);
-                self.until(deadline, || http.attempt(body.clone())).await?
+                self.until(deadline, || http.attempt::<M>(body.clone())).await?
             }
         };
-        Ok(rejection(response))
+        Ok(rejection(M::partial_success(response)))
     }
 
-    async fn until<F>(
-        &self,
-        deadline: Instant,
-        attempt: impl Fn() -> F,
-    ) -> Result<ExportMetricsServiceResponse, SendError>
+    async fn until<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F) -> Result<T, SendError>
     where
-        F: Future<Output = Result<ExportMetricsServiceResponse, Failure>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let began = Instant::now();
         let mut delay = FIRST_DELAY;
@@ -119,11 +178,11 @@ impl Sink {
     }
 }
 
-fn rejection(response: ExportMetricsServiceResponse) -> Option<Rejection> {
-    let partial = response.partial_success?;
-    let data_points = u64::try_from(partial.rejected_data_points).unwrap_or(0);
-    if data_points == 0 && partial.error_message.is_empty() {
+fn rejection(partial: Option<(i64, String)>) -> Option<Rejection> {
+    let (rejected, message) = partial?;
+    let data_points = u64::try_from(rejected).unwrap_or(0);
+    if data_points == 0 && message.is_empty() {
         return None;
     }
-    Some(Rejection { data_points, message: excerpt(&partial.error_message, 200) })
+    Some(Rejection { data_points, message: excerpt(&message, 200) })
 }

@@ -4,25 +4,25 @@ use reqwest::Url;
 
 use super::{
     ConfigError, Protocol,
+    connection::Variables,
     values::{Flag, Reader, shown},
 };
 
-const GENERAL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const METRICS: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-
-/// The address of every request. Over HTTP the general endpoint gets `/v1/metrics`, the endpoint for metrics is
-/// taken as it is, and so the flag counts as general. `protocol` is `None` when the user left it open.
+/// The address of every request. Over HTTP the general endpoint gets `/v1/metrics` or `/v1/logs`, the endpoint of a
+/// signal is taken as it is, and so the flag counts as general. `protocol` is `None` when the user left it open.
 pub(super) fn resolve(
     reader: &mut Reader<'_>,
     flag: Option<&str>,
+    variables: &Variables,
     protocol: Option<Protocol>,
     insecure: bool,
 ) -> Result<Url, ConfigError> {
     let chosen = protocol.unwrap_or(Protocol::HttpProtobuf);
-    let given = reader.first(Flag("--otlp-endpoint", flag), &[METRICS, GENERAL]);
+    let given = reader.first(Flag("--otlp-endpoint", flag), &variables.endpoint);
+    let [of_signal, general] = variables.endpoint;
     let (from, text) = given.unwrap_or_else(|| {
         let port = if chosen == Protocol::Grpc { 4317 } else { 4318 };
-        (GENERAL, format!("http://localhost:{port}"))
+        (general, format!("http://localhost:{port}"))
     });
     let mut url = parse(&text, chosen, insecure).map_err(|reason| ConfigError::Endpoint {
         from,
@@ -30,8 +30,8 @@ pub(super) fn resolve(
         value: if text.contains('@') { "(not shown)".to_owned() } else { shown(&text) },
         reason,
     })?;
-    if chosen == Protocol::HttpProtobuf && from != METRICS {
-        let path = format!("{}/v1/metrics", url.path().trim_end_matches('/'));
+    if chosen == Protocol::HttpProtobuf && from != of_signal {
+        let path = format!("{}{}", url.path().trim_end_matches('/'), variables.path);
         url.set_path(&path);
     }
     if chosen == Protocol::HttpProtobuf && url.port() == Some(4317) {

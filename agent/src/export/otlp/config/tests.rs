@@ -30,17 +30,17 @@ fn warned(variables: &[(&str, &str)]) -> (Config, String) {
 fn nothing_set_means_the_defaults_of_the_specification_and_15_s() {
     let config = config(&[]);
     assert!(config.otlp && !config.console);
-    assert_eq!(config.protocol, Protocol::HttpProtobuf);
-    assert_eq!(config.endpoint.as_str(), "http://localhost:4318/v1/metrics");
-    assert_eq!(config.timeout, Duration::from_secs(10));
-    assert_eq!(config.compression, Compression::None);
+    assert_eq!(config.metrics.protocol, Protocol::HttpProtobuf);
+    assert_eq!(config.metrics.endpoint.as_str(), "http://localhost:4318/v1/metrics");
+    assert_eq!(config.metrics.timeout, Duration::from_secs(10));
+    assert_eq!(config.metrics.compression, Compression::None);
     assert_eq!(config.temporality, Temporality::Cumulative);
     assert_eq!(config.histograms, HistogramAggregation::ExplicitBucket);
     assert_eq!(config.interval, Duration::from_secs(15));
     assert_eq!(config.export_timeout, Duration::from_secs(15), "30 s, but never above the interval");
     assert_eq!(config.agent_service_name, "nodeprobe");
     assert_eq!(config.host_name.as_deref(), Some("node-7"));
-    assert_eq!(config.headers, Headers::default());
+    assert_eq!(config.metrics.headers, Headers::default());
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn empty_values_are_unset_ones() {
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", ""),
     ]);
     assert!(config.otlp);
-    assert_eq!(config.endpoint.as_str(), "http://localhost:4318/v1/metrics");
-    assert_eq!(config.certificate, None);
+    assert_eq!(config.metrics.endpoint.as_str(), "http://localhost:4318/v1/metrics");
+    assert_eq!(config.metrics.certificate, None);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_general_endpoint_gets_the_path_and_the_one_for_metrics_does_not() {
         (vec![(METRICS, "http://c")], "http://c/"),
         (vec![(GENERAL, "http://general"), (METRICS, "http://metrics/x")], "http://metrics/x"),
     ] {
-        assert_eq!(config(&variables).endpoint.as_str(), expected);
+        assert_eq!(config(&variables).metrics.endpoint.as_str(), expected);
     }
 }
 
@@ -78,7 +78,7 @@ fn a_grpc_endpoint_keeps_its_path_and_may_lack_a_scheme() {
     const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
     const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     const INSECURE: &str = "OTEL_EXPORTER_OTLP_METRICS_INSECURE";
-    let url = |variables: &[(&str, &str)]| config(variables).endpoint.to_string();
+    let url = |variables: &[(&str, &str)]| config(variables).metrics.endpoint.to_string();
     assert_eq!(url(&[GRPC]), "http://localhost:4317/");
     assert_eq!(url(&[GRPC, (ENDPOINT, "c:4317")]), "https://c:4317/");
     assert_eq!(url(&[GRPC, (ENDPOINT, "c:4317"), (INSECURE, "true")]), "http://c:4317/");
@@ -100,7 +100,7 @@ fn a_malformed_endpoint_is_an_error_that_says_what_to_write() {
 #[test]
 fn the_endpoint_is_shown_without_credentials() {
     let config = config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:secret@c:4318/x?key=secret")]);
-    assert_eq!(config.endpoint_shown(), "https://c:4318/x/v1/metrics");
+    assert_eq!(config.metrics.endpoint_shown(), "https://c:4318/x/v1/metrics");
     assert!(!format!("{config:?}").contains("secret"), "{config:?}");
 }
 
@@ -118,14 +118,14 @@ fn flag_goes_before_metrics_variable_before_general_variable() {
     let general = ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000");
     let metrics = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "2000");
     let flag = Overrides { timeout_ms: Some("1000".to_owned()), ..Overrides::default() };
-    assert_eq!(config(&[general]).timeout, Duration::from_secs(3));
-    assert_eq!(config(&[general, metrics]).timeout, Duration::from_secs(2));
+    assert_eq!(config(&[general]).metrics.timeout, Duration::from_secs(3));
+    assert_eq!(config(&[general, metrics]).metrics.timeout, Duration::from_secs(2));
     let resolved = overridden(&[general, metrics], &flag).unwrap();
-    assert_eq!(resolved.config.timeout, Duration::from_secs(1));
+    assert_eq!(resolved.config.metrics.timeout, Duration::from_secs(1));
 
     let flag = Overrides { endpoint: Some("http://flag".to_owned()), ..Overrides::default() };
     let resolved = overridden(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m/x")], &flag).unwrap();
-    assert_eq!(resolved.config.endpoint.as_str(), "http://flag/v1/metrics");
+    assert_eq!(resolved.config.metrics.endpoint.as_str(), "http://flag/v1/metrics");
 }
 
 #[test]
@@ -142,8 +142,8 @@ fn every_choice_is_understood() {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,k8s.cluster.name=a%20b"),
     ]);
     assert!(config.otlp && config.console);
-    assert_eq!(config.protocol, Protocol::Grpc);
-    assert_eq!(config.compression, Compression::Gzip);
+    assert_eq!(config.metrics.protocol, Protocol::Grpc);
+    assert_eq!(config.metrics.compression, Compression::Gzip);
     assert_eq!(config.temporality, Temporality::LowMemory);
     assert_eq!(config.histograms, HistogramAggregation::Base2ExponentialBucket);
     assert_eq!(config.interval, Duration::from_mins(1));
@@ -176,7 +176,7 @@ fn a_value_that_is_not_understood_is_named_with_what_is_used_instead() {
         assert!(warning.contains(name) && warning.contains(value), "{warning}");
         assert!(warning.contains(used), "{warning}");
         assert!(config.otlp);
-        assert_eq!(config.endpoint.as_str(), "http://localhost:4318/v1/metrics");
+        assert_eq!(config.metrics.endpoint.as_str(), "http://localhost:4318/v1/metrics");
     }
 }
 
@@ -186,7 +186,7 @@ fn a_bad_value_gives_way_to_the_next_source() {
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "fast\u{1b}[31m"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "4000"),
     ]);
-    assert_eq!(config.timeout, Duration::from_secs(4));
+    assert_eq!(config.metrics.timeout, Duration::from_secs(4));
     assert!(warning.contains("`4000` is used instead") && !warning.contains('\u{1b}'), "{warning}");
 }
 
@@ -203,7 +203,7 @@ fn headers_are_decoded_and_their_values_never_shown() {
     let config = config(&[("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VjcmV0, x-scope = a=b ,")]);
     let expected = [("authorization", "Basic c2VjcmV0"), ("x-scope", "a=b")];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-    assert_eq!(config.headers.0, expected);
+    assert_eq!(config.metrics.headers.0, expected);
     assert!(!format!("{config:?}").contains("c2VjcmV0"));
 }
 
@@ -212,7 +212,7 @@ fn a_header_that_cannot_be_sent_is_left_out_without_telling_its_value() {
     for bad in ["no-equals-s3cret", "bad key=s3cret", "key=s3cret%0d%0aX: y", "key=s3cret%ff"] {
         let list = format!("good=1,{bad}");
         let (config, warning) = warned(&[("OTEL_EXPORTER_OTLP_METRICS_HEADERS", &list)]);
-        assert_eq!(config.headers.0, [("good".to_owned(), "1".to_owned())]);
+        assert_eq!(config.metrics.headers.0, [("good".to_owned(), "1".to_owned())]);
         assert!(warning.contains("entry 2") && !warning.contains("s3cret"), "{warning}");
     }
 }
@@ -253,13 +253,53 @@ fn certificates_remember_which_setting_named_them() {
         ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/cert.pem"),
     ]);
     let from = |setting: Option<FileSetting>| setting.unwrap().from;
-    assert_eq!(from(config.certificate), "OTEL_EXPORTER_OTLP_CERTIFICATE");
-    assert_eq!(from(config.client_key), "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY");
-    assert_eq!(from(config.client_certificate), "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+    assert_eq!(from(config.metrics.certificate), "OTEL_EXPORTER_OTLP_CERTIFICATE");
+    assert_eq!(from(config.metrics.client_key), "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY");
+    assert_eq!(from(config.metrics.client_certificate), "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
 }
 
 #[test]
 fn half_a_client_identity_is_an_error() {
     let error = with(&[("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem")]).unwrap_err().to_string();
     assert!(error.contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is not"), "{error}");
+}
+
+#[test]
+fn stalls_are_logged_only_when_asked_for() {
+    assert!(config(&[]).logs.is_none());
+    // Where to alone is no request: a whole fleet has this variable.
+    assert!(config(&[("OTEL_LOGS_EXPORTER", "otlp")]).logs.is_none());
+    let logs = config(&[("NODEPROBE_STALL_LOGS", "true")]).logs.unwrap();
+    assert!(!logs.console);
+    assert_eq!(logs.otlp.unwrap().endpoint.as_str(), "http://localhost:4318/v1/logs");
+    let flag = Overrides { stall_logs: Some("true".to_owned()), ..Overrides::default() };
+    assert!(overridden(&[("NODEPROBE_STALL_LOGS", "false")], &flag).unwrap().config.logs.is_some());
+    for off in [("OTEL_LOGS_EXPORTER", "none"), ("OTEL_SDK_DISABLED", "true")] {
+        assert!(config(&[("NODEPROBE_STALL_LOGS", "true"), off]).logs.is_none(), "{off:?}");
+    }
+    let console =
+        config(&[("NODEPROBE_STALL_LOGS", "true"), ("OTEL_LOGS_EXPORTER", "console")]).logs.unwrap();
+    assert!(console.console && console.otlp.is_none());
+}
+
+#[test]
+fn logs_have_variables_of_their_own() {
+    let config = config(&[
+        ("NODEPROBE_STALL_LOGS", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:1"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:2/as/it/is"),
+        ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+    ]);
+    let logs = config.logs.unwrap().otlp.unwrap();
+    assert_eq!(config.metrics.endpoint.as_str(), "http://general:1/v1/metrics");
+    assert_eq!(logs.endpoint.as_str(), "http://logs:2/as/it/is");
+    assert_eq!((config.metrics.compression, logs.compression), (Compression::None, Compression::Gzip));
+    assert_eq!(logs.headers.0, [("a".to_owned(), "1".to_owned())]);
+}
+
+#[test]
+fn a_bad_general_variable_is_told_once() {
+    let (_, warning) = warned(&[("NODEPROBE_STALL_LOGS", "true"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke")]);
+    assert!(warning.contains("smoke"), "{warning}");
 }
