@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use super::stacks::{Happened, RecentStacks};
 use crate::{
     model::{
-        Causes, Histogram, Interval, LongPause, ProcessId, Signal, Stall,
+        Causes, Culprit, Histogram, Interval, LongPause, ProcessId, Signal, Stall,
         interval::{ProcessInterval, ThreadInterval},
     },
     report::document::{is_observed, max_s, quantile_s},
@@ -16,10 +17,12 @@ use crate::{
 
 /// Samples kept per thread: ten minutes at one per second, and as many columns as a wide screen has several times.
 const MAX_SAMPLES: usize = 600;
-/// Stalls and long pauses kept per process; more do not fit on a screen.
-const MAX_EVENTS: usize = 64;
+/// Stalls kept per process: half a minute of a loop that stalls ten times a second.
+const MAX_STALLS: usize = 256;
+/// Long pauses kept per process; more do not fit on a screen.
+const MAX_PAUSES: usize = 64;
 /// Rates of single seconds jump; those of a minute can be read.
-const RATE_WINDOW_S: f64 = 60.0;
+pub(super) const RATE_WINDOW_S: f64 = 60.0;
 
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -33,7 +36,7 @@ pub struct ProcessHistory {
     pub gc: Series<GcSample>,
     pub threads: BTreeMap<u32, ThreadHistory>,
     /// Oldest first, as are `pauses`.
-    pub stalls: VecDeque<Stall>,
+    pub stalls: VecDeque<Arc<Stall>>,
     pub pauses: VecDeque<LongPause>,
 }
 
@@ -43,6 +46,7 @@ pub struct ThreadHistory {
     /// All turns since the first interval shown, and the time since then.
     pub turns: Histogram,
     pub observed_s: f64,
+    pub stacks: RecentStacks,
 }
 
 /// The last values of one per interval.
@@ -100,20 +104,21 @@ impl History {
         let present: HashMap<ProcessId, usize> =
             interval.processes.iter().enumerate().map(|(index, process)| (process.id, index)).collect();
         self.processes.retain(|id, _| present.contains_key(id) || keep == Some(*id));
+        let happened = Happened::of(interval);
         for (id, index) in present {
             self.processes
                 .entry(id)
                 .or_insert_with(|| ProcessHistory::new(interval, index))
-                .update(interval, index);
+                .update(interval, index, &happened);
         }
         for stall in &interval.stalls {
             if let Some(process) = self.processes.get_mut(&stall.process) {
-                push_bounded(&mut process.stalls, stall.clone(), MAX_EVENTS);
+                push_bounded(&mut process.stalls, Arc::new(stall.clone()), MAX_STALLS);
             }
         }
         for pause in &interval.pauses {
             if let Some(process) = self.processes.get_mut(&pause.process) {
-                push_bounded(&mut process.pauses, pause.clone(), MAX_EVENTS);
+                push_bounded(&mut process.pauses, pause.clone(), MAX_PAUSES);
             }
         }
     }
@@ -134,7 +139,7 @@ impl ProcessHistory {
         }
     }
 
-    fn update(&mut self, interval: &Arc<Interval>, index: usize) {
+    fn update(&mut self, interval: &Arc<Interval>, index: usize, happened: &Happened<'_>) {
         self.latest = (Arc::clone(interval), index);
         let process = &interval.processes[index];
         self.gc.push(GcSample::of(process, interval.duration_s));
@@ -145,6 +150,7 @@ impl ProcessHistory {
             history.turns.merge(&thread.turns);
             history.observed_s += interval.duration_s;
             history.samples.push(LoopSample::of(thread, interval.duration_s, observed));
+            history.stacks.push(happened, (process.id, thread.tid), interval.duration_s);
         }
     }
 
@@ -180,6 +186,20 @@ impl ProcessHistory {
             }
         }
         causes
+    }
+
+    /// Whom the stalls of one thread in the last [`RATE_WINDOW_S`] are blamed on.
+    pub fn culprit(&self, tid: u32) -> Option<Culprit> {
+        self.threads.get(&tid)?.stacks.culprit()
+    }
+
+    /// The utilization of one thread over the last [`RATE_WINDOW_S`]; `None` where it is not known.
+    pub fn utilization(&self, tid: u32) -> Option<f64> {
+        let window = window(&self.threads.get(&tid)?.samples.values, |sample| sample.duration_s);
+        let known = window.iter().filter_map(|sample| Some((sample.utilization?, sample.duration_s)));
+        let (busy_s, covered_s) =
+            known.fold((0.0, 0.0), |(busy, covered), (ratio, s)| (busy + ratio * s, covered + s));
+        (covered_s > 0.0).then(|| busy_s / covered_s)
     }
 
     /// The longest GC pause of the last [`RATE_WINDOW_S`].
@@ -278,7 +298,7 @@ mod tests {
         let process = history.process(id).unwrap();
         assert_eq!(process.gc.values.len(), MAX_SAMPLES);
         assert_eq!(process.threads[&301].samples.values.len(), MAX_SAMPLES);
-        assert_eq!(process.stalls.len(), MAX_EVENTS);
+        assert_eq!(process.stalls.len(), MAX_STALLS);
         assert_eq!(process.stalls.back().unwrap().began, sample::time(1_999));
         assert_eq!(process.threads[&301].turns.count, 200_000);
     }

@@ -4,12 +4,19 @@
 //! While it runs, nothing else may write to the terminal: the caller sends logs elsewhere.
 #![forbid(unsafe_code)]
 
+mod breakdown;
+mod culprit;
+mod detail;
 mod filter;
+mod flame;
+mod flame_cursor;
 mod history;
 mod input;
 mod palette;
 mod row;
 mod sort;
+mod stacks;
+mod stall_log;
 pub mod state;
 mod terminal;
 #[cfg(test)]

@@ -7,7 +7,10 @@ use ratatui::{
 };
 
 use super::row::Level;
-use crate::report::printable;
+use crate::{
+    model::{Cause, FrameKind},
+    report::printable,
+};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
@@ -29,8 +32,47 @@ impl ColorChoice {
     }
 }
 
+/// Paths are cut there before their begin is.
+const MAX_TAIL_COLUMNS: usize = 1_024;
+
+/// Kinds of code in a flame graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shade {
+    Application,
+    Package,
+    Node,
+    Builtin,
+    Native,
+}
+
+impl Shade {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Application, Self::Package, Self::Node, Self::Builtin, Self::Native];
+
+    pub(super) fn of(kind: FrameKind, package: Option<&str>) -> Self {
+        match kind {
+            FrameKind::JavaScript if package.is_some() => Self::Package,
+            FrameKind::JavaScript => Self::Application,
+            FrameKind::NodeInternal => Self::Node,
+            FrameKind::Builtin => Self::Builtin,
+            FrameKind::Native => Self::Native,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Package => "package",
+            Self::Node => "node",
+            Self::Builtin => "builtin",
+            Self::Native => "native",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Palette {
+    color: bool,
     pub title: Style,
     pub dim: Style,
     pub key: Style,
@@ -56,6 +98,8 @@ pub(super) struct Symbols {
     pub ascending: &'static str,
     pub arrow: &'static str,
     pub ellipsis: char,
+    /// Between two frames of a flame graph.
+    pub separator: char,
     pub micro: &'static str,
     /// Names may hold anything; without this, what is not ASCII is shown as `?`.
     pub unicode: bool,
@@ -71,6 +115,7 @@ const UNICODE: Symbols = Symbols {
     ascending: "▲",
     arrow: "→",
     ellipsis: '…',
+    separator: '▏',
     micro: "µs",
     unicode: true,
 };
@@ -94,6 +139,7 @@ const ASCII: Symbols = Symbols {
     ascending: "^",
     arrow: "->",
     ellipsis: '~',
+    separator: '|',
     micro: "us",
     unicode: false,
 };
@@ -103,6 +149,7 @@ impl Palette {
         let plain = Style::new();
         let colored = |color_used: Color| if color { plain.fg(color_used) } else { plain };
         Self {
+            color,
             title: colored(Color::Cyan).add_modifier(Modifier::BOLD),
             // Dim text is unreadable on some terminals, grey is not; without colour it stays plain.
             dim: colored(Color::DarkGray),
@@ -134,6 +181,60 @@ impl Palette {
         let ascii: String = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
         printable::fit(&ascii, columns, ellipsis)
     }
+
+    /// As [`Self::text`], but what does not fit is cut at the begin: the end of a path says most.
+    pub(super) fn tail(&self, text: &str, columns: usize) -> String {
+        let text = self.text(text, MAX_TAIL_COLUMNS);
+        let width = printable::width(&text);
+        if width <= columns {
+            return text;
+        }
+        // The ellipsis takes a column.
+        let mut over = (width + 1).saturating_sub(columns);
+        let mut rest = text.chars();
+        while over > 0
+            && let Some(character) = rest.next()
+        {
+            over = over.saturating_sub(printable::width(character.encode_utf8(&mut [0; 4])));
+        }
+        let kept: String = std::iter::once(self.symbols.ellipsis).chain(rest).collect();
+        self.text(&kept, columns)
+    }
+
+    /// The letter and the colour of a cause. The letters alone are enough.
+    pub(super) fn cause(&self, cause: Cause) -> (char, Style) {
+        let (letter, color) = match cause {
+            Cause::JavaScript => ('J', Color::Yellow),
+            Cause::Compile => ('C', Color::LightYellow),
+            Cause::Native => ('N', Color::Magenta),
+            Cause::OnCpu => ('R', Color::Green),
+            Cause::Gc => ('G', Color::Red),
+            Cause::StdioWrite => ('W', Color::Blue),
+            Cause::SyncIo => ('I', Color::Cyan),
+            Cause::ChildProcess => ('P', Color::LightBlue),
+            Cause::Lock => ('L', Color::LightMagenta),
+            Cause::CpuWait => ('Q', Color::LightRed),
+            Cause::Unknown => ('?', Color::Gray),
+        };
+        (letter, self.on(color))
+    }
+
+    /// How frames of a kind are filled and coloured. Without colour the filling tells them apart.
+    pub(super) fn shade(&self, shade: Shade) -> (char, Style) {
+        let (fill, color) = match shade {
+            Shade::Application => ('=', Color::Yellow),
+            Shade::Package => ('-', Color::Green),
+            Shade::Node => ('.', Color::Cyan),
+            Shade::Builtin => (':', Color::LightBlue),
+            Shade::Native => ('_', Color::Magenta),
+        };
+        (if self.color { ' ' } else { fill }, self.on(color))
+    }
+
+    /// Black on `color`, which is readable on all of those above whatever the terminal makes of them.
+    fn on(&self, color: Color) -> Style {
+        if self.color { Style::new().bg(color).fg(Color::Black) } else { Style::new() }
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +248,25 @@ mod tests {
         assert!(!ColorChoice::Auto.is_enabled(Some("1")));
         assert!(ColorChoice::Always.is_enabled(Some("1")));
         assert!(!ColorChoice::Never.is_enabled(None));
+    }
+
+    #[test]
+    fn a_path_keeps_its_end() {
+        let palette = Palette::new(true, false);
+        assert_eq!(palette.tail("/srv/app/auth.js:42", 19), "/srv/app/auth.js:42");
+        assert_eq!(palette.tail("/srv/app/auth.js:42", 11), "…auth.js:42");
+        assert_eq!(palette.tail("/日本/a.js", 7), "…/a.js");
+        assert_eq!(palette.tail("/srv", 1), "…");
+        assert_eq!(palette.tail("/srv", 0), "");
+        assert_eq!(Palette::new(true, true).tail("/日本/a.js", 7), "~?/a.js");
+    }
+
+    #[test]
+    fn causes_have_letters_of_their_own() {
+        let palette = Palette::new(false, true);
+        let letters: std::collections::BTreeSet<char> =
+            Cause::ALL.into_iter().map(|cause| palette.cause(cause).0).collect();
+        assert_eq!(letters.len(), Cause::ALL.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::history::ProcessHistory;
 use crate::{
     model::{
-        Cause, ProcessId, Signal, StreamKind, ThreadKind,
+        Cause, Culprit, ProcessId, Signal, StreamKind, ThreadKind,
         interval::{ProcessInterval, ThreadInterval},
     },
     report::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A turn under way is shown from this age on: shorter ones are the rule, and a column that flickers is not read.
-const CURRENT_TURN_SHOWN_S: f64 = 0.050;
+pub(super) const CURRENT_TURN_SHOWN_S: f64 = 0.050;
 /// Names wider than this are of no use in a table.
 const MAX_NAME_COLUMNS: usize = 120;
 
@@ -63,6 +63,8 @@ pub struct Row {
     /// What most of the stalled time of the window was spent with, and of the turn under way if it is shown; `None` also
     /// without either.
     pub stall_cause: Option<Cause>,
+    /// Whom the turn under way is blamed on so far, if it is shown; else most of the stalled time of the window.
+    pub culprit: Option<Culprit>,
     pub gc_ratio: Option<f64>,
     pub gc_longest_s: Option<f64>,
     pub stdout_kind: Option<StreamKind>,
@@ -124,6 +126,8 @@ impl Row {
             }
             causes
         });
+        let so_far = thread.filter(|_| current_turn_s.is_some()).and_then(|t| t.current_turn_culprit.clone());
+        let culprit = so_far.or_else(|| history.culprit(thread?.tid));
         Self {
             key,
             name: printable::fit(&process.identity.name, MAX_NAME_COLUMNS, '~'),
@@ -137,6 +141,7 @@ impl Row {
             stalls_per_minute: rate.map(|rate| rate.per_minute),
             stalled_s_per_minute: rate.map(|rate| rate.stalled_s_per_minute),
             stall_cause: causes.and_then(|causes| causes.leading()).map(|(cause, _)| cause),
+            culprit,
             gc_ratio: None,
             gc_longest_s: None,
             stdout_kind: None,

@@ -2,8 +2,14 @@
 
 use std::cmp::Ordering;
 
-use super::row::{Level, Row};
-use crate::report::quantity::{bytes, duration, milliseconds, or_unknown, percent};
+use super::{
+    culprit,
+    row::{Level, Row},
+};
+use crate::{
+    model::Culprit,
+    report::quantity::{bytes, duration, milliseconds, or_unknown, percent},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
@@ -19,6 +25,7 @@ pub enum Column {
     Stalls,
     Stalled,
     Cause,
+    Culprit,
     GcRatio,
     GcLongest,
     Stdout,
@@ -31,7 +38,7 @@ pub enum Column {
 
 impl Column {
     /// From left to right.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Pid,
         Self::Service,
         Self::Node,
@@ -44,6 +51,7 @@ impl Column {
         Self::Stalls,
         Self::Stalled,
         Self::Cause,
+        Self::Culprit,
         Self::GcRatio,
         Self::GcLongest,
         Self::Stdout,
@@ -68,6 +76,7 @@ impl Column {
             Self::Stalls => "STALL/m",
             Self::Stalled => "STALLED",
             Self::Cause => "CAUSE",
+            Self::Culprit => "CULPRIT",
             Self::GcRatio => "GC%",
             Self::GcLongest => "GCMAX",
             Self::Stdout => "STDOUT",
@@ -94,6 +103,7 @@ impl Column {
             Self::Stalls => "turns over the stall threshold, last 60 s",
             Self::Stalled => "time lost in them, last 60 s",
             Self::Cause => "what most of that time was spent with",
+            Self::Culprit => "the function most of that time is blamed on",
             Self::GcRatio => "share of time paused by GC",
             Self::GcLongest => "longest GC pause of the last 60 s, ms",
             Self::Stdout => "what stdout is",
@@ -107,12 +117,21 @@ impl Column {
 
     /// Text reads from the left, numbers line up on the right.
     pub const fn is_text(self) -> bool {
-        matches!(self, Self::Service | Self::Node | Self::Stdout | Self::Cause)
+        matches!(self, Self::Service | Self::Node | Self::Stdout | Self::Cause | Self::Culprit)
     }
 
     /// What one looks for first in this column stands on top: names and ids from the lowest, numbers from the highest.
     const fn descends(self) -> bool {
-        !matches!(self, Self::Pid | Self::Service | Self::Node | Self::Thread | Self::Stdout | Self::Cause)
+        !matches!(
+            self,
+            Self::Pid
+                | Self::Service
+                | Self::Node
+                | Self::Thread
+                | Self::Stdout
+                | Self::Cause
+                | Self::Culprit
+        )
     }
 
     /// The value of `row` in this column; names are not cut here. Empty where a worker has none of its own.
@@ -132,6 +151,7 @@ impl Column {
             Self::Stalls => or_unknown(row.stalls_per_minute, |count| format!("{:.0}", count.ceil())),
             Self::Stalled => or_unknown(row.stalled_s_per_minute, duration),
             Self::Cause => row.stall_cause.map_or_else(String::new, |cause| cause.name().to_owned()),
+            Self::Culprit => row.culprit.as_ref().map(culprit::label).unwrap_or_default(),
             Self::GcRatio => of_process(or_unknown(row.gc_ratio, percent)),
             Self::GcLongest => of_process(or_unknown(row.gc_longest_s, milliseconds)),
             Self::Stdout => of_process(or_unknown(row.stdout_kind, |kind| kind.name().to_owned())),
@@ -158,6 +178,7 @@ impl Column {
             Self::Blocked => Level::of(row.stdout_blocked_ratio, 0.01, 0.05),
             Self::Heap => Level::of(row.heap_used_ratio, 0.8, 0.95),
             Self::Cause
+            | Self::Culprit
             | Self::Pid
             | Self::Service
             | Self::Node
@@ -225,6 +246,7 @@ impl Sort {
             Column::Stalls => self.numbers(a.stalls_per_minute, b.stalls_per_minute),
             Column::Stalled => self.numbers(a.stalled_s_per_minute, b.stalled_s_per_minute),
             Column::Cause => self.known_first(a.stall_cause, b.stall_cause),
+            Column::Culprit => self.known_first(of_culprit(a), of_culprit(b)),
             Column::GcRatio => self.numbers(a.gc_ratio, b.gc_ratio),
             Column::GcLongest => self.numbers(a.gc_longest_s, b.gc_longest_s),
             Column::Blocked => self.numbers(a.stdout_blocked_ratio, b.stdout_blocked_ratio),
@@ -252,6 +274,11 @@ impl Sort {
             (a, b) => b.is_some().cmp(&a.is_some()),
         }
     }
+}
+
+/// By package, script and function: those of one file stand together.
+fn of_culprit(row: &Row) -> Option<impl Ord> {
+    row.culprit.as_ref().map(|Culprit { function, script, line, package }| (package, script, function, line))
 }
 
 /// `20.9.0` comes before `20.10.0`.

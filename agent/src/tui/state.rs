@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
+    detail::{Detail, Tab},
     filter::Filter,
     history::History,
     row::{Row, RowKey},
@@ -51,6 +52,8 @@ pub struct Readings {
 pub struct Hits {
     pub header_y: u16,
     pub first_row_y: u16,
+    /// Of the log of stalls, which has fewer than fit.
+    pub rows: usize,
     /// Begin, end (exclusive) and column.
     pub columns: Vec<(u16, u16, Column)>,
 }
@@ -68,11 +71,11 @@ pub struct App {
     pub message: Option<String>,
     /// No more intervals come.
     pub ended: bool,
-    /// Sections of the detail page scrolled away.
-    pub detail_scroll: usize,
+    /// Of the open process; without meaning on the table.
+    pub detail: Detail,
     pub hits: Hits,
-    live: Readings,
-    frozen: Option<Box<Readings>>,
+    pub(super) live: Readings,
+    pub(super) frozen: Option<Box<Readings>>,
     rows: Vec<Row>,
     /// `None` until a row is chosen: the cursor then stays on top while rows move.
     chosen: Option<RowKey>,
@@ -92,7 +95,7 @@ impl App {
             delay,
             message: None,
             ended: false,
-            detail_scroll: 0,
+            detail: Detail::default(),
             hits: Hits::default(),
             live: Readings::default(),
             frozen: None,
@@ -152,11 +155,24 @@ impl App {
             self.chosen = self.chosen.and_then(|_| self.rows.get(self.selected)).map(|row| row.key);
         }
         self.scroll_to_selected();
-        if let Page::Detail(key) = self.page
-            && self.readings().history.process(key.process).is_none()
-        {
-            self.page = Page::Table;
+        self.refresh_detail();
+    }
+
+    fn refresh_detail(&mut self) {
+        let Page::Detail(key) = self.page else { return };
+        // Not `readings()`, which would borrow the detail as well.
+        let readings = self.frozen.as_deref().unwrap_or(&self.live);
+        match readings.history.process(key.process) {
+            Some(history) => self.detail.refresh(history, key),
+            None => self.page = Page::Table,
         }
+    }
+
+    pub fn open_tab(&mut self, tab: Tab) {
+        self.detail.tab = tab;
+        self.detail.scroll = 0;
+        self.detail.open = None;
+        self.refresh_detail();
     }
 
     fn build_rows(&self) -> Vec<Row> {
@@ -227,7 +243,8 @@ impl App {
         if let Some(row) = self.rows.get(self.selected) {
             self.page = Page::Detail(row.key);
             self.chosen = Some(row.key);
-            self.detail_scroll = 0;
+            self.detail = Detail::default();
+            self.refresh();
         }
     }
 
@@ -245,6 +262,8 @@ impl App {
             std::iter::once(None).chain(workers.map(|thread| Some(thread.tid))).collect();
         let here = tids.iter().position(|tid| *tid == key.worker_tid).unwrap_or(0);
         self.page = Page::Detail(RowKey { worker_tid: tids[(here + 1) % tids.len()], ..key });
+        self.detail.thread_changed();
+        self.refresh_detail();
     }
 
     pub fn set_filter(&mut self, text: &str) {

@@ -1,7 +1,9 @@
 //! The screen as its reader sees it, and the state behind it.
 
 mod live;
+mod profiles;
 mod screens;
+mod stalls;
 mod states;
 
 use std::{sync::Arc, time::Duration};
@@ -31,8 +33,9 @@ fn app(intervals: impl IntoIterator<Item = Interval>) -> App {
 fn running(seconds: u64, processes: &[ProcessInterval]) -> App {
     app((0..seconds).map(|second| {
         let mut interval = sample::interval(second, processes.to_vec());
-        interval.stalls = vec![sample::stall(&processes[0], second, 182 * sample::MS)];
+        interval.stalls = vec![sample::sampled_stall(&processes[0], second, 182 * sample::MS)];
         interval.pauses = vec![sample::long_pause(&processes[0], second)];
+        interval.stacks = vec![sample::thread_stacks(&processes[0])];
         interval
     }))
 }

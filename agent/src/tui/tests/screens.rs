@@ -73,7 +73,7 @@ fn without_a_process_the_screen_says_how_to_try() {
 fn help_names_every_key_and_column() {
     let mut app = running(1, &fleet());
     press(&mut app, "?");
-    let shown = screen(&mut app, 90, 52);
+    let shown = screen(&mut app, 90, 60);
     // Popup lines end with a blank before the border, unless a text is cut off.
     let cut = |line: &&str| line.contains("│ ") && !line.contains(" │");
     assert_eq!(shown.lines().find(cut), None);
@@ -90,6 +90,8 @@ fn the_sort_menu_lists_the_columns() {
 #[test]
 fn a_narrow_screen_keeps_what_says_most() {
     assert_snapshot!(screen(&mut running(90, &fleet()), 60, 10));
+    let usual = screen(&mut running(90, &fleet()), 80, 10);
+    assert!(usual.contains("hashPassword auth.js:42"), "{usual}");
 }
 
 #[test]

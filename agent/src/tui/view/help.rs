@@ -12,11 +12,15 @@ use crate::tui::{palette::Palette, sort::Column};
 
 const WIDTH: u16 = 78;
 
-const KEYS: [(&str, &str); 17] = [
+const KEYS: [(&str, &str); 21] = [
     ("j k, arrows, PgUp PgDn", "move; Ctrl-d Ctrl-u by half a page"),
     ("g G, Home End", "first and last row"),
     ("Enter, Esc", "open the page of a process, go back"),
     ("Tab", "on that page: next thread"),
+    ("1 2 3 4", "there: overview, stall log, flame graph, breakdown"),
+    ("l f b", "there: stall log, flame graph, breakdown, and back"),
+    ("Enter, Esc", "in the log: stacks of a stall, back"),
+    ("arrows, Enter, Esc", "in the flame graph: select, zoom in, out"),
     ("t", "workers under their process, or every thread alone"),
     ("s, F6", "menu of columns to sort by"),
     ("< >", "sort by the column on the left or right"),
@@ -32,13 +36,16 @@ const KEYS: [(&str, &str); 17] = [
     ("q, Ctrl-C", "quit"),
 ];
 
-const NOTES: [&str; 7] = [
+const NOTES: [&str; 10] = [
     "A turn is the time from one wait of the event loop to the next. A stall",
     "is a turn over the threshold (--stall-threshold, 50 ms).",
     "STALL/m and STALLED are sums over the last 60 seconds, GCMAX is the",
     "maximum of these; all other numbers are those of the last interval.",
     "CURRENT shows a turn that has not ended, from 50 ms on: the loop is",
     "blocked now. UTIL% counts it; p99 and MAX cannot know it yet.",
+    "CAUSE and CULPRIT are those of most stalled time of the last 60 seconds,",
+    "and CULPRIT is that of the turn in progress so far while there is one. It",
+    "is the innermost function of the application that most of it shares.",
     "A dash means not known: Enter shows which signal is missing, and why.",
 ];
 

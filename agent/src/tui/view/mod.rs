@@ -16,10 +16,15 @@ use ratatui::{
 };
 
 use super::{
+    culprit,
+    detail::Tab,
     palette::Palette,
     state::{App, Overlay, Page},
 };
-use crate::report::{quantity::duration, timestamp::time_of_day};
+use crate::{
+    model::Culprit,
+    report::{printable, quantity::duration, timestamp::time_of_day},
+};
 
 /// Below this height the footer, then the header is left out: the table is what one came for.
 const MIN_HEIGHT_FOR_FOOTER: u16 = 5;
@@ -42,7 +47,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App, palette: &Palette) {
             empty::draw(frame, body, app, palette);
         }
         Page::Table => table::draw(frame, body, app, palette),
-        Page::Detail(key) => app.detail_scroll = detail::draw(frame, body, app, key, palette),
+        Page::Detail(key) => detail::draw(frame, body, app, key, palette),
     }
     if footer_height > 0 {
         let line = Rect { y: body.bottom(), height: 1, ..area };
@@ -131,20 +136,55 @@ fn footer<'a>(app: &App, palette: &Palette) -> Line<'a> {
             ("Space", "freeze"),
             ("w", "write"),
         ],
-        Page::Detail(_) => &[
-            ("?", "help"),
-            ("q", "quit"),
-            ("Esc", "back"),
-            ("Tab", "next thread"),
-            ("j k", "scroll"),
-            ("Space", "freeze"),
-            ("w", "write"),
-        ],
+        Page::Detail(_) => detail_hints(app),
     };
     let hint = |(key, does): &(&str, &str)| {
         [Span::styled(format!(" {key}"), palette.key), Span::raw(format!(" {does} "))]
     };
     Line::from(hints.iter().flat_map(hint).collect::<Vec<_>>())
+}
+
+fn detail_hints(app: &App) -> &'static [(&'static str, &'static str)] {
+    match (app.detail.tab, &app.detail.open) {
+        (Tab::Stalls, Some(_)) => &[
+            ("?", "help"),
+            ("q", "quit"),
+            ("Esc", "back to the log"),
+            ("j k", "scroll"),
+            ("Space", "freeze"),
+        ],
+        (Tab::Stalls, None) => &[
+            ("?", "help"),
+            ("q", "quit"),
+            ("Esc", "back"),
+            ("j k", "select"),
+            ("Enter", "stack"),
+            ("f", "flame graph"),
+            ("b", "breakdown"),
+            ("Space", "freeze"),
+        ],
+        (Tab::Flame, _) => &[
+            ("?", "help"),
+            ("q", "quit"),
+            ("arrows", "select"),
+            ("Enter", "zoom in"),
+            ("Esc", "out, back"),
+            ("Tab", "next thread"),
+            ("b", "breakdown"),
+            ("Space", "freeze"),
+        ],
+        (Tab::Overview | Tab::Breakdown, _) => &[
+            ("?", "help"),
+            ("q", "quit"),
+            ("Esc", "back"),
+            ("l", "stall log"),
+            ("f", "flame graph"),
+            ("b", "breakdown"),
+            ("Tab", "next thread"),
+            ("j k", "scroll"),
+            ("Space", "freeze"),
+        ],
+    }
 }
 
 /// Clears a rectangle in the middle of `area` and frames it; what is left is for its content.
@@ -161,6 +201,21 @@ fn popup(frame: &mut Frame<'_>, area: Rect, width: u16, height: u16, title: &str
     Clear.render(outer, frame.buffer_mut());
     block.render(outer, frame.buffer_mut());
     inner
+}
+
+/// `hashPassword auth.js:42` in `columns` columns. Of what is too long both parts keep what says most: a function its
+/// begin, a place its end.
+fn blame(culprit: &Culprit, columns: usize, palette: &Palette) -> String {
+    let place = culprit::place_of(culprit);
+    if place.is_empty() {
+        return palette.text(&culprit.function, columns);
+    }
+    let function = palette.text(&culprit.function, columns);
+    let (wanted, place_width) = (printable::width(&function), printable::width(&place));
+    // A half for each, and what the other leaves over.
+    let for_place = place_width.min((columns / 2).max(columns.saturating_sub(wanted + 1)));
+    let function = palette.text(&culprit.function, columns.saturating_sub(for_place + 1));
+    palette.text(&format!("{function} {}", palette.tail(&place, for_place)), columns)
 }
 
 /// Draws text from `(x, y)` on, as far as `area` goes.

@@ -6,7 +6,7 @@ use ratatui::{
     style::{Modifier, Style},
 };
 
-use super::put;
+use super::{blame, put};
 use crate::{
     report::printable,
     tui::{
@@ -20,11 +20,14 @@ use crate::{
 /// The narrowest and the widest useful column of names.
 const SERVICE_MIN: u16 = 14;
 const SERVICE_MAX: u16 = 48;
+/// Room for `hashPassword auth.js:42`, and for what minifiers and deep directories leave.
+const CULPRIT_MIN: u16 = 23;
+const CULPRIT_MAX: u16 = 56;
 /// For the cursor.
 const MARGIN: u16 = 1;
 
 /// What a narrow screen does without, the first one first. What is not named stays: which service, how busy.
-const DROP_ORDER: [Column; 18] = [
+const DROP_ORDER: [Column; 19] = [
     Column::Age,
     Column::Node,
     Column::TurnP50,
@@ -39,6 +42,7 @@ const DROP_ORDER: [Column; 18] = [
     Column::GcRatio,
     Column::Blocked,
     Column::Cause,
+    Column::Culprit,
     Column::Pid,
     Column::Stalls,
     Column::Current,
@@ -49,6 +53,7 @@ const DROP_ORDER: [Column; 18] = [
 const fn width(column: Column) -> u16 {
     match column {
         Column::Service => SERVICE_MIN,
+        Column::Culprit => CULPRIT_MIN,
         Column::Cause => 13,
         Column::Node | Column::Current | Column::Stalls | Column::Stalled => 8,
         Column::Pid | Column::Thread | Column::TurnP99 | Column::TurnMax | Column::Stdout => 7,
@@ -57,7 +62,7 @@ const fn width(column: Column) -> u16 {
     }
 }
 
-/// The columns that fit and their widths; names get what is left over.
+/// The columns that fit and their widths; names and culprits share what is left over.
 fn layout(screen_width: u16) -> Vec<(Column, u16)> {
     let mut columns = Column::ALL.to_vec();
     let needed = |columns: &[Column]| {
@@ -69,11 +74,16 @@ fn layout(screen_width: u16) -> Vec<(Column, u16)> {
         }
         columns.retain(|column| *column != dropped);
     }
-    let spare = screen_width.saturating_sub(needed(&columns)).min(SERVICE_MAX - SERVICE_MIN);
-    columns
-        .into_iter()
-        .map(|column| (column, width(column) + if column == Column::Service { spare } else { 0 }))
-        .collect()
+    let spare = screen_width.saturating_sub(needed(&columns));
+    let has_culprit = columns.contains(&Column::Culprit);
+    let for_culprit = if has_culprit { (spare / 2).min(CULPRIT_MAX - CULPRIT_MIN) } else { 0 };
+    let for_service = (spare - for_culprit).min(SERVICE_MAX - SERVICE_MIN);
+    let extra = |column| match column {
+        Column::Service => for_service,
+        Column::Culprit => for_culprit,
+        _ => 0,
+    };
+    columns.into_iter().map(|column| (column, width(column) + extra(column))).collect()
 }
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, palette: &Palette) {
@@ -112,7 +122,7 @@ fn draw_titles(
     columns: &[(Column, u16)],
     palette: &Palette,
 ) -> Hits {
-    let mut hits = Hits { header_y: area.y, first_row_y: area.y + 1, columns: Vec::new() };
+    let mut hits = Hits { header_y: area.y, first_row_y: area.y + 1, ..Hits::default() };
     let mut x = area.x + MARGIN;
     for (column, width) in columns {
         let sorted = *column == app.sort.column;
@@ -149,7 +159,10 @@ fn draw_row(
             (Column::Service, Some(branch)) => format!("{branch}worker"),
             _ => column.cell(row),
         };
-        let text = palette.text(&value, usize::from(*width));
+        let text = match (column, &row.culprit) {
+            (Column::Culprit, Some(culprit)) => blame(culprit, usize::from(*width), palette),
+            _ => palette.text(&value, usize::from(*width)),
+        };
         let blanks = usize::from(*width).saturating_sub(printable::width(&text)) as u16;
         let begin = if column.is_text() { x } else { x + blanks };
         // Branches are ours and stay as they are.

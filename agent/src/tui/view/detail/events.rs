@@ -1,5 +1,7 @@
 //! The right half: what is missing, streams, and the last stalls and long pauses.
 
+use std::sync::Arc;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -7,7 +9,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Context, Section, graphs::heap_change, in_ms};
+use super::{Context, Section, causes, graphs::heap_change, in_ms};
 use crate::{
     model::{Availability, GcKind, Signal, Stall, Stdio},
     report::{
@@ -16,20 +18,24 @@ use crate::{
         stall::division,
         timestamp::time_of_day,
     },
-    tui::{row::Level, view::put},
+    tui::{
+        row::Level,
+        view::{blame, draw_line},
+    },
 };
 
 const MAX_STALLS: usize = 12;
 const MAX_PAUSES: usize = 8;
+const BAR_WIDTH: usize = 10;
+const CULPRIT_WIDTH: usize = 40;
 
-type Styled = (String, Style);
-
-fn list(name: &str, about: String, about_style: Style, lines: Vec<Styled>) -> Section<'_> {
+fn list<'a>(name: &'a str, about: String, about_style: Style, lines: Vec<Line<'a>>) -> Section<'a> {
     let title = Line::from(vec![Span::raw(format!(" {name}  ")), Span::styled(about, about_style)]);
     let height = lines.len() as u16;
     let draw = move |frame: &mut Frame<'_>, area: Rect| {
-        for (y, (text, style)) in (area.top()..area.bottom()).zip(&lines) {
-            put(frame, area, area.x + 1, y, text, *style);
+        let area = Rect { x: area.x + 1, width: area.width.saturating_sub(1), ..area };
+        for (y, line) in (area.top()..area.bottom()).zip(&lines) {
+            draw_line(frame, Rect { y, height: 1, ..area }, line.clone());
         }
     };
     Section { title, height, draw: Box::new(draw) }
@@ -41,10 +47,10 @@ pub(super) fn unavailable<'a>(context: &Context<'a>) -> Option<Section<'a>> {
     let line = |(signal, availability): (&Signal, &Availability)| match availability {
         Availability::Ok => None,
         Availability::Unavailable(reason) => {
-            Some((palette.text(&format!("{}: {reason}", signal.name()), 240), palette.warning))
+            Some(Line::styled(palette.text(&format!("{}: {reason}", signal.name()), 240), palette.warning))
         }
     };
-    let lines: Vec<Styled> = context.process.signals.iter().filter_map(line).collect();
+    let lines: Vec<Line<'_>> = context.process.signals.iter().filter_map(line).collect();
     (!lines.is_empty()).then(|| list("Not observed", String::new(), Style::new(), lines))
 }
 
@@ -56,7 +62,7 @@ pub(super) fn streams<'a>(context: &Context<'a>) -> Section<'a> {
         "{:<7}{:<8}{:>9}{:>10}{:>9}{:>12}{:>10}",
         "", "KIND", "BYTES/s", "WRITES/s", "BLK%", "LONGEST ms", "EAGAIN/s"
     );
-    let mut lines = vec![(header, palette.dim)];
+    let mut lines = vec![Line::styled(header, palette.dim)];
     for (name, stream) in [("stdout", &process.stdout), ("stderr", &process.stderr)] {
         lines.push(stream_line(name, stream, observed, duration_s, |level| palette.level(level)));
     }
@@ -69,7 +75,7 @@ fn stream_line(
     observed: bool,
     duration_s: f64,
     style: impl Fn(Level) -> Style,
-) -> Styled {
+) -> Line<'static> {
     let kind = stream.kind.map_or(UNKNOWN, crate::model::StreamKind::name);
     let per_second = |count: u64| (observed && duration_s > 0.0).then(|| count as f64 / duration_s);
     let blocked = per_second(stream.blocked_ns).map(|ns_per_s| ns_per_s / 1e9);
@@ -83,32 +89,41 @@ fn stream_line(
         or_unknown(longest, crate::report::quantity::milliseconds),
         rate(stream.eagain),
     );
-    (text, style(Level::of(blocked, 0.01, 0.05)))
+    Line::styled(text, style(Level::of(blocked, 0.01, 0.05)))
 }
 
-/// The last stalls of all threads of the process, newest first.
+/// The last stalls of all threads of the process, newest first; the log of its own has the rest.
 pub(super) fn stalls<'a>(context: &Context<'a>) -> Section<'a> {
     let (palette, stalls) = (context.palette, &context.history.stalls);
     let observed = is_observed(&context.process.signals, Signal::Sched);
-    let line = |stall: &Stall| {
+    let line = |stall: &Arc<Stall>| {
         let duration_s = stall.duration_ns as f64 / 1e9;
         let thread = format!("{} {}", stall.thread.name(), stall.tid);
         let at_least = if stall.lower_bound { "at least " } else { "" };
         let startup = if stall.startup { "  start-up" } else { "" };
         let began = time_of_day(stall.began);
-        let causes = if observed { format!("  {}", division(stall)) } else { String::new() };
-        let text = format!("{began}  {thread:<14}  {at_least}{}{startup}{causes}", in_ms(duration_s));
-        (text, palette.level(Level::of(Some(duration_s), 0.5, 1.0)))
+        let text = format!("{began}  {thread:<14}  {at_least}{}{startup}  ", in_ms(duration_s));
+        let mut spans = vec![Span::styled(text, palette.level(Level::of(Some(duration_s), 0.5, 1.0)))];
+        if observed {
+            spans.extend(causes::bar(&stall.causes, BAR_WIDTH, palette));
+            spans.push(Span::raw("  "));
+        }
+        match &stall.culprit {
+            Some(culprit) => spans.push(Span::raw(blame(culprit, CULPRIT_WIDTH, palette))),
+            None if observed => spans.push(Span::raw(division(stall))),
+            None => {}
+        }
+        Line::from(spans)
     };
-    let lines: Vec<Styled> = stalls.iter().rev().take(MAX_STALLS).map(line).collect();
-    let about = if lines.is_empty() { "none seen" } else { "newest first" };
+    let lines: Vec<Line<'_>> = stalls.iter().rev().take(MAX_STALLS).map(line).collect();
+    let about = if lines.is_empty() { "none seen" } else { "newest first; Enter opens the log" };
     list("Last stalls", about.to_owned(), palette.dim, lines)
 }
 
 /// The last GC pauses worth an event, newest first.
 pub(super) fn pauses<'a>(context: &Context<'a>) -> Section<'a> {
     let palette = context.palette;
-    let lines: Vec<Styled> = context
+    let lines: Vec<Line<'_>> = context
         .history
         .pauses
         .iter()
@@ -123,7 +138,7 @@ pub(super) fn pauses<'a>(context: &Context<'a>) -> Section<'a> {
                 GcKind::Major => palette.level(Level::of(Some(duration_s), 0.05, 0.1)),
                 GcKind::Minor => Style::new(),
             };
-            (format!("{began}  {kind} {tid:<8}  {:>9}{heap}", in_ms(duration_s)), style)
+            Line::styled(format!("{began}  {kind} {tid:<8}  {:>9}{heap}", in_ms(duration_s)), style)
         })
         .collect();
     let about = if lines.is_empty() { "none over 10 ms seen" } else { "over 10 ms, newest first" };

@@ -1,7 +1,12 @@
-//! The page of one process: one of its loops in depth, GC, streams, last stalls, and what is not known.
+//! The page of one process: one of its loops in depth, GC, streams, what is not known; its stalls and its stacks.
 
+mod breakdown;
+mod causes;
 mod events;
+mod flame;
 mod graphs;
+mod stall;
+mod stall_log;
 
 use ratatui::{
     Frame,
@@ -10,7 +15,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::draw_line;
+use super::{blame, draw_line};
 use crate::{
     model::{
         ThreadKind,
@@ -18,6 +23,7 @@ use crate::{
     },
     report::quantity::{bytes, duration, milliseconds, or_unknown, percent},
     tui::{
+        detail::{Tab, thread_of},
         history::ProcessHistory,
         palette::Palette,
         row::{Level, Row, RowKey},
@@ -30,6 +36,10 @@ use crate::{
 const TWO_COLUMNS_WIDTH: u16 = 104;
 /// Between the two.
 const GAP: u16 = 2;
+/// Higher screens have a blank line between the head and what is below.
+const BLANK_LINE_ABOVE_HEIGHT: u16 = 22;
+/// Of the culprit in the line of the loop.
+const CULPRIT_WIDTH: usize = 36;
 /// As `docker ps` shows it.
 const SHORT_CONTAINER_ID: usize = 12;
 
@@ -52,38 +62,67 @@ struct Section<'a> {
     draw: Draw<'a>,
 }
 
-/// Returns how far the page is scrolled at most.
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, key: RowKey, palette: &Palette) -> usize {
-    let scroll = app.detail_scroll;
-    let Some(history) = app.readings().history.process(key.process) else { return 0 };
-    let process = history.process();
-    let thread = process.threads.iter().find(|thread| match key.worker_tid {
-        Some(tid) => thread.tid == tid,
-        None => thread.kind == ThreadKind::Main,
-    });
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, key: RowKey, palette: &Palette) {
+    // Not `App::readings`, which would borrow what the log of stalls changes as well.
+    let readings = app.frozen.as_deref().unwrap_or(&app.live);
+    let Some(history) = readings.history.process(key.process) else { return };
+    let (process, thread) = (history.process(), thread_of(history, key));
     let context = Context { history, process, thread, palette };
-    let gone =
-        app.readings().interval.as_ref().is_some_and(|interval| interval.time > history.interval().time)
-            || process.exited;
+    let gone = readings.interval.as_ref().is_some_and(|interval| interval.time > history.interval().time)
+        || process.exited;
     let mut y = area.y;
-    for line in head(&context, gone) {
+    for line in head(&context, gone).into_iter().chain([tabs(app.detail.tab, palette)]) {
         if y < area.bottom() {
             draw_line(frame, Rect { y, height: 1, ..area }, line);
         }
         y += 1;
     }
-    let body = Rect { y: y + 1, height: area.bottom().saturating_sub(y + 1), ..area };
-    let turns = graphs::turns(&context);
-    let utilization = graphs::utilization(&context);
-    let p99 = graphs::turn_p99(&context);
-    let gc = graphs::gc(&context);
-    let streams = events::streams(&context);
-    let stalls = events::stalls(&context);
-    let pauses = events::pauses(&context);
-    let mut sections: Vec<Section<'_>> = events::unavailable(&context).into_iter().collect();
-    let last = if area.width >= TWO_COLUMNS_WIDTH {
-        let half = (area.width - GAP) / 2;
-        let right = Rect { x: area.x + half + GAP, width: area.width - half - GAP, ..body };
+    // Low screens need the line.
+    y += u16::from(area.height > BLANK_LINE_ABOVE_HEIGHT);
+    let body = Rect { y, height: area.bottom().saturating_sub(y), ..area };
+    match app.detail.tab {
+        Tab::Overview => app.detail.scroll = overview(frame, body, app.detail.scroll, &context),
+        Tab::Stalls => match &mut app.detail.open {
+            Some(open) => {
+                let lines = stall::lines(open, &context, usize::from(body.width));
+                open.scroll = open.scroll.min(scrolled(frame, body, lines, open.scroll));
+            }
+            None => stall_log::draw(frame, body, &mut app.detail.log, &mut app.hits, &context),
+        },
+        Tab::Flame => flame::draw(frame, body, &app.detail, &context),
+        Tab::Breakdown => {
+            let last = breakdown::draw(frame, body, &app.detail, &context);
+            app.detail.scroll = app.detail.scroll.min(last);
+        }
+    }
+}
+
+fn tabs<'a>(open: Tab, palette: &Palette) -> Line<'a> {
+    let tab = |(index, tab): (usize, Tab)| {
+        let style = if tab == open { palette.sorted } else { palette.dim };
+        [
+            Span::styled(format!(" {} ", index + 1), palette.key),
+            Span::styled(tab.title(), style),
+            Span::raw(" "),
+        ]
+    };
+    Line::from(Tab::ALL.into_iter().enumerate().flat_map(tab).collect::<Vec<_>>())
+}
+
+/// Returns how far it is scrolled at most.
+fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<'_>) -> usize {
+    let palette = context.palette;
+    let turns = graphs::turns(context);
+    let utilization = graphs::utilization(context);
+    let p99 = graphs::turn_p99(context);
+    let gc = graphs::gc(context);
+    let streams = events::streams(context);
+    let stalls = events::stalls(context);
+    let pauses = events::pauses(context);
+    let mut sections: Vec<Section<'_>> = events::unavailable(context).into_iter().collect();
+    let last = if body.width >= TWO_COLUMNS_WIDTH {
+        let half = (body.width - GAP) / 2;
+        let right = Rect { x: body.x + half + GAP, width: body.width - half - GAP, ..body };
         stack(frame, Rect { width: half, ..body }, vec![turns, utilization, p99, gc], 0, palette);
         sections.extend([streams, stalls, pauses]);
         stack(frame, right, sections, scroll, palette)
@@ -114,6 +153,15 @@ fn stack(
         let left = area.bottom() - y - 1;
         draw(frame, Rect { y: y + 1, height: height.min(left), ..area });
         y = y.saturating_add(height + 2);
+    }
+    last
+}
+
+/// Draws lines without the first `scroll`; returns how many can be scrolled away.
+fn scrolled(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>, scroll: usize) -> usize {
+    let last = lines.len().saturating_sub(usize::from(area.height));
+    for (y, line) in (area.top()..area.bottom()).zip(lines.into_iter().skip(scroll.min(last))) {
+        draw_line(frame, Rect { y, height: 1, ..area }, line);
     }
     last
 }
@@ -192,6 +240,11 @@ fn loop_line<'a>(context: &Context<'a>, thread: &ThreadInterval, row: Option<&Ro
             number(label, column.cell(row), palette.level(column.level(row)));
             if column == Column::Stalled && row.stall_cause.is_some() {
                 number("by", Column::Cause.cell(row), Style::new());
+            }
+            if column == Column::Stalled
+                && let Some(culprit) = &row.culprit
+            {
+                number("in", blame(culprit, CULPRIT_WIDTH, palette), Style::new());
             }
         }
     }

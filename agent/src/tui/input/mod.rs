@@ -1,5 +1,7 @@
 //! Keys and the mouse. The bindings follow htop, bottom and tokio-console, so that no hand has to learn.
 
+mod detail;
+
 use std::time::Duration;
 
 use crossterm::event::{
@@ -53,7 +55,7 @@ impl App {
             KeyCode::Char('-') => return self.change_delay(-1),
             _ => match self.page {
                 Page::Table => self.table_key(code, control),
-                Page::Detail(_) => self.detail_key(code),
+                Page::Detail(key) => self.detail_key(code, control, key),
             },
         }
         Action::None
@@ -94,17 +96,6 @@ impl App {
             // `G` is taken: whoever knows `g` expects the last row.
             KeyCode::Char('C') => self.sort_by(Column::GcRatio),
             KeyCode::Char('O') => self.sort_by(Column::Blocked),
-            _ => {}
-        }
-    }
-
-    fn detail_key(&mut self, code: KeyCode) {
-        match code {
-            KeyCode::Esc | KeyCode::Backspace | KeyCode::Enter => self.close_detail(),
-            KeyCode::Tab => self.next_thread(),
-            KeyCode::Down | KeyCode::Char('j') => self.detail_scroll += 1,
-            KeyCode::Up | KeyCode::Char('k') => self.detail_scroll = self.detail_scroll.saturating_sub(1),
-            KeyCode::Home | KeyCode::Char('g') => self.detail_scroll = 0,
             _ => {}
         }
     }
@@ -185,12 +176,7 @@ impl App {
             return;
         }
         if let Page::Detail(_) = self.page {
-            match event.kind {
-                MouseEventKind::ScrollDown => self.detail_scroll += 1,
-                MouseEventKind::ScrollUp => self.detail_scroll = self.detail_scroll.saturating_sub(1),
-                _ => {}
-            }
-            return;
+            return self.detail_mouse(event);
         }
         match event.kind {
             MouseEventKind::ScrollDown => self.select_by(WHEEL_ROWS),
