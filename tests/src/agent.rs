@@ -24,8 +24,9 @@ use crate::{
 
 /// How long the agent may take to load its programs and to list a process.
 const READY: Duration = Duration::from_secs(30);
-/// How long the agent may take to end after SIGTERM.
-const END: Duration = Duration::from_secs(5);
+/// How long the agent may take to end after SIGTERM: the kernel removes its probes one after the other, each after a
+/// grace period, which is longer while others have the processors.
+const END: Duration = Duration::from_secs(20);
 
 /// Path of the agent.
 ///
@@ -272,6 +273,42 @@ impl EventStream {
     }
 }
 
+/// `nodeprobe trace --format ndjson` of one process: one JSON line per stall.
+pub struct Trace {
+    running: Running,
+    lines: JsonLines,
+}
+
+impl Trace {
+    pub fn of(pid: u32) -> Self {
+        let mut command =
+            command(["trace", "--format", "ndjson", "--min", "50ms", "--pid", &pid.to_string()]);
+        let mut running = Running::start(command.stdout(Stdio::piped()));
+        let stdout = running.process.child_mut().stdout.take().expect("stdout is a pipe");
+        Self { running, lines: JsonLines::read(stdout) }
+    }
+
+    /// Waits until there are `count` stalls that are `wanted`.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize, deadline: Duration, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let stalls = |lines: &[Line]| -> Vec<Value> {
+            lines.iter().map(|line| line.value.clone()).filter(|stall| wanted(stall)).collect()
+        };
+        let found =
+            self.lines.wait(deadline, |lines| Some(stalls(lines)).filter(|stalls| stalls.len() >= count));
+        found.unwrap_or_else(|| {
+            let (seen, stderr) = (self.lines.len(), self.running.stderr());
+            panic!("not {count} stalls of {seen} in {deadline:?}; stderr:\n{stderr}")
+        })
+    }
+
+    /// Ends it by SIGTERM.
+    #[track_caller]
+    pub fn end(&mut self) {
+        self.running.end();
+    }
+}
+
 /// `nodeprobe run`, the daemon.
 pub struct Daemon {
     running: Running,
@@ -293,7 +330,7 @@ impl Daemon {
         self.running.process.try_wait().is_none()
     }
 
-    /// Ends the daemon by SIGTERM; it must flush and end within 5 s.
+    /// Ends the daemon by SIGTERM; it must flush and end in time.
     #[track_caller]
     pub fn end(&mut self) {
         self.running.end();

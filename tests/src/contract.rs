@@ -64,7 +64,7 @@ const STREAM: [(&str, Type, Null); 5] = [
     ("/eagain", Integer, Allowed),
 ];
 
-const THREAD: [(&str, Type, Null); 12] = [
+const THREAD: [(&str, Type, Null); 16] = [
     ("/tid", Integer, Never),
     ("/kind", Text, Never),
     ("/event_loop/utilization", Ratio, Allowed),
@@ -74,9 +74,20 @@ const THREAD: [(&str, Type, Null); 12] = [
     ("/event_loop/turn_max_s", Number, Allowed),
     ("/event_loop/current_turn_s", Number, Allowed),
     ("/event_loop/current_turn_cause", Text, Allowed),
+    ("/event_loop/current_turn_culprit", Object, Allowed),
+    ("/event_loop/stalls/top_culprit", Object, Allowed),
+    ("/event_loop/stalls/by_cause/javascript", Number, Allowed),
+    ("/event_loop/stalls/by_cause/on_cpu", Number, Allowed),
     ("/event_loop/stalls/count", Integer, Allowed),
     ("/event_loop/stalls/time_s", Number, Allowed),
     ("/event_loop/stalls/by_cause/unknown", Number, Allowed),
+];
+
+const CULPRIT: [(&str, Type, Null); 4] = [
+    ("/function", Text, Never),
+    ("/script", Text, Allowed),
+    ("/line", Integer, Allowed),
+    ("/package", Text, Allowed),
 ];
 
 /// Everything in which a report differs from the contract, as sentences; empty when it is kept.
@@ -117,6 +128,11 @@ fn check_process(process: &Value, found: &mut Vec<String>) {
     for thread in process["threads"].as_array().into_iter().flatten() {
         let place = format!("{place} thread {}", thread["tid"]);
         check(thread, &place, &THREAD, found);
+        for culprit in ["/event_loop/current_turn_culprit", "/event_loop/stalls/top_culprit"] {
+            if let Some(culprit) = thread.pointer(culprit).filter(|culprit| culprit.is_object()) {
+                check(culprit, &format!("{place} culprit"), &CULPRIT, found);
+            }
+        }
         if !matches!(thread["kind"].as_str(), Some("main" | "worker")) {
             found.push(format!("{place}: unknown kind {}", thread["kind"]));
         }
@@ -165,7 +181,9 @@ mod tests {
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": {
                     "utilization": 0.5, "turns": 10, "turn_p50_s": 0.001, "turn_p99_s": 0.001, "turn_max_s": 0.001,
-                    "current_turn_s": null, "current_turn_cause": null, "stalls": {"count": 0, "time_s": 0.0, "by_cause": {"unknown": 0.0}}}}]
+                    "current_turn_s": null, "current_turn_cause": null, "current_turn_culprit": null,
+                    "stalls": {"count": 1, "time_s": 0.1, "by_cause": {"javascript": 0.1, "on_cpu": 0.0, "unknown": 0.0},
+                        "top_culprit": {"function": "f", "script": "/srv/a.js", "line": 1, "package": null}}}}]
             }]
         })
     }
@@ -177,7 +195,8 @@ mod tests {
 
     #[test]
     fn each_defect_is_named() {
-        let defects: [(&str, Value); 5] = [
+        let defects: [(&str, Value); 6] = [
+            ("/processes/0/threads/0/event_loop/stalls/top_culprit/line", json!("1")),
             ("/processes/0/threads/0/event_loop/utilization", json!(1.5)),
             ("/processes/0/signals/heap", json!({"unavailable": ""})),
             ("/processes/0/stdio/stdout/kind", json!("fifo")),

@@ -69,6 +69,14 @@ impl Report {
     }
 }
 
+/// The causes that stand for running code, by what kind of code it is as far as that is known.
+pub const RUNNING: [&str; 4] = ["javascript", "compile", "native", "on_cpu"];
+
+/// The sum of [`RUNNING`] in a `by_cause`: for tests that do not care which code ran.
+pub fn running(by_cause: &Value) -> f64 {
+    RUNNING.iter().filter_map(|cause| by_cause[cause].as_f64()).sum()
+}
+
 /// A count and the time that belongs to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counted {
@@ -151,6 +159,17 @@ pub fn assert_quiet(reports: &[Report], pid: u32) {
             (0.0, 0),
             "{stream} of the control process: {totals:?}"
         );
+    }
+}
+
+/// Asserts that no function of a process is blamed for anything.
+#[track_caller]
+pub fn assert_no_culprit(reports: &[Report], pid: u32) {
+    for thread in reports.iter().flat_map(|report| report.threads(pid)) {
+        let event_loop = &thread["event_loop"];
+        for culprit in [&event_loop["stalls"]["top_culprit"], &event_loop["current_turn_culprit"]] {
+            assert_eq!(*culprit, Value::Null, "a culprit in a quiet process: {event_loop}");
+        }
     }
 }
 

@@ -4,53 +4,46 @@ use std::{io, time::Duration};
 
 use nodeprobe_tests::{
     Agent, Node, Workload, on_every_node,
-    report::{assert_nothing_lost, assert_quiet, stdio},
+    report::{assert_no_culprit, assert_nothing_lost, assert_quiet, stalls_of_process, stdio},
+    sched_trace::{SchedTrace, monotonic_ms},
     stdio::SleepyReader,
-    workload::number,
 };
 
 on_every_node!(idle_and_healthy_services_show_nothing);
 
+/// Turns of this length are stalls.
+const STALL_MS: f64 = 50.0;
+
 fn idle_and_healthy_services_show_nothing(node: &Node) {
     const INTERVALS: usize = 5;
-    const WINDOWS: usize = 4;
     let (reader, writer) = io::pipe().expect("a pipe can be made");
     let healthy = Workload::plan(node, "healthy.js").stdout(writer).start();
     let _reader = SleepyReader::start(reader, Duration::ZERO);
     healthy.wait_for("healthy");
     let idle = Workload::idle(node);
+    let switches = SchedTrace::of(healthy.pid());
     let agent = Agent::observing([&healthy, &idle]);
-    // A service is a healthy control only for as long as Node itself says so: on a machine that was busy elsewhere the
-    // window begins anew. What nodeprobe says plays no part in that.
-    let mut longest_ms = f64::MAX;
-    let mut reports = Vec::new();
-    for _ in 0..WINDOWS {
-        let first = agent.mark();
-        let noted = healthy.notes("healthy").len();
-        agent.wait_for_intervals(first, INTERVALS);
-        reports = agent.reports_since(first);
-        longest_ms = healthy
-            .notes("healthy")
-            .iter()
-            .skip(noted.saturating_sub(1))
-            .map(|note| number(note, "longest_ms"))
-            .fold(0.0, f64::max);
-        if longest_ms < 50.0 {
-            break;
-        }
-    }
-    assert!(
-        longest_ms < 50.0,
-        "the machine is too busy to tell: Node itself measured a callback of {longest_ms} ms in each of {WINDOWS} windows"
-    );
+    let (first, begin_ms) = (agent.mark(), monotonic_ms());
+    agent.wait_for_intervals(first, INTERVALS);
+    let reports = agent.reports_since(first);
     assert_quiet(&reports, idle.pid());
-    assert_quiet(&reports, healthy.pid());
+    assert_no_culprit(&reports, idle.pid());
+    let log = stdio(&reports, healthy.pid(), "stdout");
+    assert_eq!((log.blocked_s, log.eagain), (0.0, 0), "{log:?}");
+    // No turn is longer than the thread was awake. That is more than its few milliseconds of work only while others have the
+    // processors.
+    let awake_ms = switches.history(healthy.pid()).awake(begin_ms - 1e3, monotonic_ms());
+    let possible: f64 = awake_ms.into_iter().map(|ms| (ms / STALL_MS).floor()).sum();
+    let stalls = stalls_of_process(&reports, healthy.pid());
+    assert!(stalls.count as f64 <= possible, "{stalls:?}, not {possible} at most, {}", node.label);
+    if possible < 1.0 {
+        assert_no_culprit(&reports, healthy.pid());
+    }
     assert_nothing_lost(&reports);
     // Silence because nobody looked would pass as well.
     let turns = |report: &nodeprobe_tests::Report| report.main_loop(healthy.pid())?["turns"].as_u64();
     let turns: u64 = reports.iter().filter_map(turns).sum();
     assert!(turns >= 100 * INTERVALS as u64, "only {turns} turns of the healthy service, {}", node.label);
-    let log = stdio(&reports, healthy.pid(), "stdout");
     assert!(log.writes >= 5 * INTERVALS as u64 && log.kinds == ["pipe"], "{log:?}, {}", node.label);
     agent.end();
 }

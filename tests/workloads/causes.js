@@ -1,20 +1,61 @@
 'use strict';
-// causes.js FIFO: per line KIND on stdin one turn of about 400 ms (`hang`: 8 s) that is spent in one known way. FIFO is a named pipe
-// that a child of this process opens late. What the turn was really spent with, the kernel's own accounting of this
-// thread tells (/proc/thread-self/schedstat: nanoseconds on a processor, nanoseconds waiting for one).
+// causes.js DIRECTORY: per line KIND on stdin one turn of about 400 ms (which code runs: 1600 ms; `hang`: 30 s) that is spent in one known way. DIRECTORY is
+// on a disk and has a named pipe `fifo`, which a child of this process opens late. It notes when the turn and the collections in it began and ended, on the
+// monotonic clock, which is that of the kernel's trace of this thread.
 const fs = require('fs');
+const crypto = require('crypto');
+const vm = require('vm');
+const zlib = require('zlib');
 const { execSync, spawn } = require('child_process');
 const { performance, PerformanceObserver } = require('perf_hooks');
 
 const oracle = (record) => fs.appendFileSync(process.env.NODEPROBE_ORACLE || '/dev/stderr', JSON.stringify(record) + '\n');
 const tid = Number(fs.readlinkSync('/proc/thread-self').split('/').pop());
-const schedstat = () => fs.readFileSync(`/proc/self/task/${tid}/schedstat`, 'latin1').split(' ').map(Number);
+// What performance.now() has to be added to.
+const origin = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 const until = (ms, work) => { for (const end = performance.now() + ms; performance.now() < end;) work(); };
 
 let gcPauses = [];
+// The calls that a turn is made for, where something else goes on in it.
+let calls = [];
+const call = (work) => {
+  const begin = performance.now();
+  work();
+  calls.push({ begin_ms: origin + begin, end_ms: origin + performance.now() });
+};
 new PerformanceObserver((list) => { gcPauses.push(...list.getEntries()); }).observe({ entryTypes: ['gc'] });
 
+// A module of 1 MB whose functions are called at once, so that all of it is compiled, and that V8 has not seen before.
+let modules = 0;
+function moduleSource() {
+  const functions = [];
+  for (let length = 0, i = 0; length < 1 << 20; i++) {
+    functions.push(`(function f${i}(a, b) { const c = a * ${i} + b; if (c > ${i}) { return { c, name: 'n${i}' }; } return [a, b, c].map((x) => x + ${i}); })(1, 2);`);
+    length += functions[i].length;
+  }
+  return functions.join('\n');
+}
+const source = moduleSource();
+const text = Buffer.from(source);
+
+// Which code ran, samples tell: a hundred and more, even if others have half of the processors.
+const SAMPLED_MS = 1600;
+
 const kinds = {
+  javascript: () => {
+    let hash = 5381;
+    for (const end = Date.now() + SAMPLED_MS; Date.now() < end;) {
+      for (let i = 0; i < 1e6; i++) hash = (hash * 33 + i) | 0;
+    }
+    return hash;
+  },
+  scrypt: () => until(SAMPLED_MS, () => call(() => crypto.scryptSync('secret', 'salt', 64))),
+  // In one piece, so that there is little to put together in JavaScript.
+  deflate: () => until(SAMPLED_MS, () => call(() => zlib.deflateSync(text, { chunkSize: text.length, level: 9 }))),
+  compile: () => until(SAMPLED_MS, () => {
+    const unseen = `// ${modules++}\n${source}`;
+    call(() => new vm.Script(unseen));
+  }),
   cpu: () => until(400, () => {}),
   gc: () => {
     // Survivors of every collection are copied, so scavenges take long; they are dropped before there are too many.
@@ -25,33 +66,31 @@ const kinds = {
     });
   },
   fsync: () => {
-    const file = fs.openSync(`${process.env.NODEPROBE_ORACLE}.fsync`, 'w');
-    // Few long sleeps: the some 10 microseconds that an idle processor takes to wake are running time to schedstat.
+    const file = fs.openSync(`${process.argv[2]}/fsync`, 'w');
+    // Few long sleeps: the some 10 microseconds that an idle processor takes to wake belong to the sleep and to the wait.
     const chunk = Buffer.alloc(2 << 20);
     until(400, () => { fs.writeSync(file, chunk, 0, chunk.length, 0); fs.fsyncSync(file); });
     fs.closeSync(file);
   },
-  fifo: () => fs.readFileSync(process.argv[2]),
+  fifo: () => fs.readFileSync(`${process.argv[2]}/fifo`),
   'exec-sync': () => execSync('sleep 0.4'),
-  hang: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 8000),
+  hang: () => { oracle({ type: 'hanging' }); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 30000); },
   lock: () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400),
   stdout: () => { for (let chunk = Buffer.alloc(256 << 10), sent = 0; sent < chunk.length;) sent += fs.writeSync(1, chunk, sent); },
 };
 // What has to be under way before the turn begins.
-const before = { fifo: () => spawn('sh', ['-c', 'sleep 0.4; echo late > "$1"', 'sh', process.argv[2]], { stdio: 'ignore' }) };
+const before = { fifo: () => spawn('sh', ['-c', 'sleep 0.4; echo late > "$1"', 'sh', `${process.argv[2]}/fifo`], { stdio: 'ignore' }) };
 
 function turn(kind) {
   gcPauses = [];
-  const [ran, waited] = schedstat();
+  calls = [];
   const begin = performance.now();
   kinds[kind]();
   const end = performance.now();
-  const [ranAfter, waitedAfter] = schedstat();
   // Told in a later turn; pauses are delivered there as well.
-  setTimeout(() => oracle({ type: 'turn', kind, tid, duration_ms: end - begin, ran_ms: (ranAfter - ran) / 1e6,
-    waited_ms: (waitedAfter - waited) / 1e6,
-    gc_ms: gcPauses.filter((pause) => pause.startTime >= begin && pause.startTime < end)
-      .reduce((sum, pause) => sum + pause.duration, 0) }), 50);
+  setTimeout(() => oracle({ type: 'turn', kind, tid, begin_ms: origin + begin, end_ms: origin + end, calls,
+    gc: gcPauses.filter((pause) => pause.startTime >= begin && pause.startTime < end)
+      .map((pause) => ({ begin_ms: origin + pause.startTime, end_ms: origin + pause.startTime + pause.duration })) }), 50);
 }
 
 process.stdin.setEncoding('utf8').on('data', (lines) => {
