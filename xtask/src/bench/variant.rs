@@ -15,6 +15,8 @@ const ATTACH_LIMIT: Duration = Duration::from_mins(1);
 pub(super) enum Variant {
     Unwatched,
     Nodeprobe,
+    /// nodeprobe that samples no stacks.
+    WithoutStacks,
     /// `monitorEventLoopDelay` and a GC `PerformanceObserver` in the process itself.
     InProcess,
     /// A pair of uprobes on `uv__io_poll`, the function that every turn passes.
@@ -34,6 +36,7 @@ pub(super) const USUAL: &[Variant] =
 pub(super) const WITH_PARTS: &[Variant] = &[
     Variant::Unwatched,
     Variant::Nodeprobe,
+    Variant::WithoutStacks,
     Variant::InProcess,
     Variant::Naive,
     Variant::OneTracepoint,
@@ -51,6 +54,7 @@ impl Variant {
         match self {
             Self::Unwatched => "unwatched",
             Self::Nodeprobe => "nodeprobe",
+            Self::WithoutStacks => "nodeprobe without sampling stacks",
             Self::InProcess => "`monitorEventLoopDelay` and GC observer in the process",
             Self::Naive => "naive: uprobe and uretprobe on `uv__io_poll`",
             Self::OneTracepoint => "one tracepoint, on a call nobody makes",
@@ -64,7 +68,10 @@ impl Variant {
         watched.send(if self == Self::InProcess { "in-process" } else { "plain" })?;
         match self {
             Self::Unwatched | Self::InProcess => Ok(None),
-            Self::Nodeprobe => nodeprobe(&bench.workspace.nodeprobe(), watched.pid()).map(Some),
+            Self::Nodeprobe => nodeprobe(&bench.workspace.nodeprobe(), watched.pid(), &[]).map(Some),
+            Self::WithoutStacks => {
+                nodeprobe(&bench.workspace.nodeprobe(), watched.pid(), &["--no-stacks"]).map(Some)
+            }
             Self::Naive => bpftrace(&naive(&bench.node)).map(Some),
             Self::OneTracepoint => bpftrace(ONE_TRACEPOINT).map(Some),
             Self::EmptyPrograms => bpftrace(EMPTY_PROGRAMS).map(Some),
@@ -73,9 +80,10 @@ impl Variant {
 }
 
 /// `nodeprobe top` in batch mode: it says for each process what it has counted, so attached and counting are seen.
-fn nodeprobe(program: &Path, pid: u32) -> Result<Running> {
+fn nodeprobe(program: &Path, pid: u32, options: &[&str]) -> Result<Running> {
     let mut command = Command::new(program);
-    command.args(["top", "-b", "-d", "1", "-n", "1000000", "--format", "ndjson"]).env("RUST_LOG", "error");
+    command.args(["top", "-b", "-d", "1", "-n", "1000000", "--format", "ndjson"]).args(options);
+    command.env("RUST_LOG", "error");
     let agent = Running::start(&mut command)?;
     agent
         .wait_for(ATTACH_LIMIT, |line| counts_turns(line, pid).then_some(()))
