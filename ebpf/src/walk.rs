@@ -158,6 +158,6 @@ mod tests {
                 Some(words)
             }
         }
-        assert_eq!(walk(&Endless, 1, 8, |_, _| {}), MAX_FRAMES);
+        assert_eq!(walk(&Endless, 1, 0x1000, |_, _| {}), MAX_FRAMES);
     }
 }

@@ -28,12 +28,14 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     setup::for_build(workspace)?;
     let mut tally = Tally::default();
+    // Some unit tests read real Node.js binaries and processes.
+    let missing = setup::for_tests(workspace)?;
     if args.filter.is_none() {
         let mut unit = cargo(workspace);
         unit.args(["test", "--workspace", "--exclude=nodeprobe-tests", "--no-fail-fast"]);
+        unit.envs(environment(workspace));
         run_tests("unit tests", &mut unit, &mut tally)?;
     }
-    let missing = setup::for_tests(workspace)?;
     build::run(workspace)?;
     let skipped = workspace.target.join("skipped-tests");
     drop(fs::remove_file(&skipped));
