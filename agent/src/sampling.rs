@@ -37,6 +37,8 @@ const WAITING_FOR: Duration = Duration::from_millis(500);
 const STACKS_MAX: usize = 2048;
 /// How often processes that have ended are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// A longer link to a source map, which then is the map itself, is not read.
+const MAP_MAX_UNITS: u32 = 16 << 20;
 /// A path behind a descriptor is cut after so many characters.
 const PATH_MAX_CHARS: usize = 512;
 
@@ -195,9 +197,9 @@ impl Decoder {
         let addresses: Vec<u64> =
             addresses.iter().map(|&pc| if pc == header.pc { pc } else { pc.saturating_sub(1) }).collect();
         let mut names = self.symbols.names(id, &addresses).into_iter();
-        let (maps, process) = (&mut self.source_maps, &observed.process);
+        let (maps, Observed { process, reader, .. }) = (&mut self.source_maps, &mut *observed);
         let name = |frame: &v8::Frame| address(frame).and_then(|_| names.next().flatten());
-        let frames = frames(decoded.frames, name, |function| javascript(maps, id, process, function));
+        let frames = frames(decoded.frames, name, |function| javascript(maps, id, process, reader, function));
         let has_script =
             frames.iter().any(|frame| matches!(frame.kind, FrameKind::JavaScript | FrameKind::NodeInternal));
         let problem = (!has_script && decoded.truncated).then_some(NO_SCRIPT);
@@ -265,6 +267,7 @@ fn javascript(
     maps: &mut SourceMaps,
     id: ProcessId,
     process: &ProcessDir,
+    reader: &mut StackReader,
     function: &v8::JavaScript,
 ) -> Frame {
     let place = function.position.or(function.start);
@@ -282,9 +285,11 @@ fn javascript(
         frame.kind = FrameKind::NodeInternal;
         return frame;
     }
-    let mut original = |line, column| {
-        maps.original(id, process, script, function.source_map_url.as_deref(), Position { line, column })
-    };
+    // What ts-node and its like compile in memory has its map in V8 only, as a link that holds it.
+    let is_asked = function.source_map_url.is_none() && !maps.knows(id, script);
+    let long_url = is_asked.then(|| reader.source_map_url(function.script_ref, MAP_MAX_UNITS)).flatten();
+    let url = function.source_map_url.as_deref().or(long_url.as_deref());
+    let mut original = |line, column| maps.original(id, process, script, url, Position { line, column });
     if let Some(place) = place
         && let Some(found) = original(place.line, place.column)
     {

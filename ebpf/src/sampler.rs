@@ -5,7 +5,6 @@
 //! walk. What a frame means, user space finds out (`walk`).
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
     macros::{map, perf_event},
@@ -58,8 +57,8 @@ impl Memory for User {
 
 /// The clock of a processor, [`nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS`].
 #[perf_event]
-pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
-    let _ = ctx.as_ptr();
+pub(crate) fn sample(_ctx: PerfEventContext) -> u32 {
+    // The idle thread.
     if bpf_get_current_pid_tgid() == 0 {
         return 0;
     }

@@ -138,6 +138,7 @@ pub struct CulpritReport {
     pub function: String,
     pub script: Option<String>,
     pub line: Option<u32>,
+    /// The npm package; `null` for the application's own code.
     pub package: Option<String>,
 }
 

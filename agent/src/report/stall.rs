@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    document::{is_observed, text},
+    document::{CulpritReport, is_observed, text},
     quantity::milliseconds,
     timestamp,
 };
@@ -75,7 +75,7 @@ pub struct StallLine {
     pub by_cause: Option<BTreeMap<&'static str, f64>>,
     pub longest_sleep: Option<SleepLine>,
     /// Who is to blame, as far as is known.
-    pub culprit: Option<CulpritLine>,
+    pub culprit: Option<CulpritReport>,
     /// The stack that the greatest part was spent in, innermost frame first; empty when none was sampled.
     pub stack: Vec<FrameLine>,
     #[serde(skip)]
@@ -87,31 +87,11 @@ pub struct StallLine {
 }
 
 #[derive(Debug, Serialize)]
-pub struct CulpritLine {
-    pub function: String,
-    pub script: Option<String>,
-    pub line: Option<u32>,
-    /// The npm package; `null` for the application's own code.
-    pub package: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
 pub struct FrameLine {
     pub function: String,
     pub script: Option<String>,
     pub line: Option<u32>,
     pub kind: &'static str,
-}
-
-impl From<&Culprit> for CulpritLine {
-    fn from(culprit: &Culprit) -> Self {
-        Self {
-            function: text(&culprit.function),
-            script: culprit.script.as_deref().map(text),
-            line: culprit.line,
-            package: culprit.package.as_deref().map(text),
-        }
-    }
 }
 
 impl From<&Frame> for FrameLine {
@@ -159,7 +139,7 @@ impl StallLine {
                 syscall: sleep.syscall,
                 file: sleep.file.as_deref().map(text),
             }),
-            culprit: stall.culprit.as_ref().map(CulpritLine::from),
+            culprit: stall.culprit.as_ref().map(CulpritReport::from),
             stack: stack.map(|stack| stack.frames.iter().map(FrameLine::from).collect()).unwrap_or_default(),
             division: if observed { division(stall) } else { "causes not observed".to_owned() },
             blamed: stall.culprit.as_ref().map(culprit),

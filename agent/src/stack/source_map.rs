@@ -112,6 +112,11 @@ impl SourceMaps {
         })
     }
 
+    /// Whether it has been looked for the map of a script before: then `url` is not asked for again.
+    pub fn knows(&self, process: ProcessId, script: &Arc<str>) -> bool {
+        self.scripts.contains_key(&(process, Arc::clone(script)))
+    }
+
     /// Drops what is known of a process that has ended.
     pub fn forget(&mut self, process: ProcessId) {
         self.scripts.retain(|(owner, _), _| *owner != process);
