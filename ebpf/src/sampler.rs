@@ -37,7 +37,10 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The agent need not hurry for a sample of a turn that is younger: only a stall is worth waking it for.
 const HURRY_NS: u64 = 20_000_000;
-/// Sleeps are sampled at most this often per thread.
+/// So many sleeps of a turn are sampled at once: the long one of `execSync` begins right after the short one in which the
+/// child is made.
+const BLOCKED_BURST: u32 = 16;
+/// Further ones are sampled at most this often per thread.
 const BLOCKED_INTERVAL_NS: u64 = 1_000_000;
 
 const FRAME_WORDS: usize = size_of::<RawFrame>() / 8;
@@ -76,8 +79,10 @@ pub(crate) fn asleep(thread: &mut ThreadRecord, now_ns: u64) {
     // A collection sleeps often, and each time for its helpers; who allocates, the clock shows.
     if maps::sample_stacks()
         && thread.gc_active == 0
-        && now_ns - thread.blocked_sample_ns >= BLOCKED_INTERVAL_NS
+        && (thread.blocked_samples < BLOCKED_BURST
+            || now_ns - thread.blocked_sample_ns >= BLOCKED_INTERVAL_NS)
     {
+        thread.blocked_samples += 1;
         thread.blocked_sample_ns = now_ns;
         take(thread, SAMPLE_BLOCKED, now_ns, thread.off_cpu_syscall, registers::first_argument() as i32);
     }

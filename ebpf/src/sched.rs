@@ -189,6 +189,7 @@ pub(crate) fn reset(thread: &mut ThreadRecord) {
     thread.turn_parts_ns = [0; PARTS];
     thread.longest_sleep_ns = 0;
     thread.longest_sleep_syscall = SYSCALL_UNKNOWN;
+    thread.blocked_samples = 0;
     // No write outlives its turn; one whose return was missed must not take the sleeps of all later ones.
     thread.write_start_ns = 0;
 }

@@ -97,6 +97,9 @@ wire_record! {
 
         /// When the last sleep began whose stack was sampled.
         pub blocked_sample_ns: u64,
+        /// How many sleeps of the turn under way have been sampled.
+        pub blocked_samples: u32,
+        pub reserved: u32,
         pub write_start_ns: u64,
         /// See `sched::open_bracket`.
         pub write_opened_ns: u64,
@@ -159,6 +162,8 @@ impl ThreadRecord {
         longest_sleep_part: 0,
         off_cpu_woken: 0,
         blocked_sample_ns: 0,
+        blocked_samples: 0,
+        reserved: 0,
         write_start_ns: 0,
         write_opened_ns: 0,
         gc_opened_ns: 0,
