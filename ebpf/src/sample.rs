@@ -21,8 +21,8 @@ pub const SAMPLE_PERIOD_NS: u64 = 7_919_000;
 
 /// A piece of the stack comes with a sample of at most this many frames, none of them JavaScript.
 pub const IMAGE_FRAMES: usize = 6;
-/// Its greatest length, bytes. Frames of OpenSSL and libuv below JavaScript fit in.
-pub const IMAGE_BYTES: usize = 16 << 10;
+/// Its greatest length, bytes. Frames of OpenSSL and libuv below JavaScript fit in: that of `uv__io_poll` has 12 KiB.
+pub const IMAGE_BYTES: usize = 24 << 10;
 
 wire_record! {
     /// Followed by `frames` times [`RawFrame`], or, when `image_bytes` is not 0, by [`IMAGE_FRAMES`] of them and then as

@@ -141,21 +141,40 @@ fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor
     }
 }
 
-/// Copies the stack behind the frames, as much of it as there is; 0 when nothing can be read.
+/// Copies the stack behind the frames, as much of it as there is; 0 when nothing can be read. A read fails as a whole where
+/// the stack ends within, so it is made in pieces: the frames that are looked for may lie in the last one, behind the 12 KiB
+/// of events in the frame of `uv__io_poll`.
 #[inline(always)]
 fn copy_stack(payload: &mut [u64; PAYLOAD_BYTES / 8], sp: u64) -> u64 {
-    const AT: usize = IMAGE_FRAMES * FRAME_WORDS;
-    // The top of the stack may be near, and a read fails as a whole.
-    let mut bytes = IMAGE_BYTES as u32;
-    for _ in 0..5 {
-        // SAFETY: `bytes` is at most `IMAGE_BYTES`, which fit behind `AT`; the helper checks the address.
-        let result = unsafe {
-            generated::bpf_probe_read_user(payload.as_mut_ptr().add(AT).cast(), bytes, sp as *const _)
-        };
-        if result == 0 {
-            return bytes.into();
+    const PIECE_BYTES: u32 = 4096;
+    let mut copied_bytes = 0;
+    while copied_bytes <= IMAGE_BYTES as u32 - PIECE_BYTES {
+        if !copy_piece(payload, sp, copied_bytes, PIECE_BYTES) {
+            break;
         }
-        bytes /= 2;
+        copied_bytes += PIECE_BYTES;
     }
-    0
+    let mut piece_bytes = PIECE_BYTES / 2;
+    for _ in 0..4 {
+        if copied_bytes > IMAGE_BYTES as u32 - PIECE_BYTES {
+            break;
+        }
+        if copy_piece(payload, sp, copied_bytes, piece_bytes) {
+            copied_bytes += piece_bytes;
+        }
+        piece_bytes /= 2;
+    }
+    copied_bytes.into()
+}
+
+/// The caller sees to it that the piece fits in.
+#[inline(always)]
+fn copy_piece(payload: &mut [u64; PAYLOAD_BYTES / 8], sp: u64, at_bytes: u32, len_bytes: u32) -> bool {
+    // SAFETY: `IMAGE_BYTES` fit behind the frames; the helper checks the address it reads from.
+    unsafe {
+        let to =
+            payload.as_mut_ptr().cast::<u8>().add(IMAGE_FRAMES * size_of::<RawFrame>() + at_bytes as usize);
+        let from = sp.wrapping_add(at_bytes.into()) as *const _;
+        generated::bpf_probe_read_user(to.cast(), len_bytes, from) == 0
+    }
 }
