@@ -35,8 +35,8 @@ const WAITING_MAX: usize = 256;
 const WAITING_FOR: Duration = Duration::from_millis(500);
 /// Distinct stacks that are remembered of one process, so that equal ones are one in memory.
 const STACKS_MAX: usize = 2048;
-/// How often processes that have ended are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// How often processes that have ended are forgotten. Each holds two descriptors.
+const FORGET_EVERY: Duration = Duration::from_millis(500);
 /// A longer link to a source map, which then is the map itself, is not read.
 const MAP_MAX_UNITS: u32 = 16 << 20;
 /// A path behind a descriptor is cut after so many characters.

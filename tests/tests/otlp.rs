@@ -82,11 +82,15 @@ fn of_process(metrics: &[Metric], pid: u32) -> impl Iterator<Item = &Metric> {
     metrics.iter().filter(move |metric| metric.resource.get("process.pid") == Some(&pid))
 }
 
-fn stall_points(metrics: &[Metric], pid: u32) -> Vec<&Point> {
-    of_process(metrics, pid)
-        .filter(|metric| metric.name == STALLS)
-        .flat_map(|metric| &metric.points)
-        .collect()
+/// All stalls of a process at each export, whatever they were spent with: there is a point for each leading cause.
+fn stall_points(metrics: &[Metric], pid: u32) -> Vec<Point> {
+    let all_causes = |metric: &Metric| Point {
+        start_unix_nano: metric.points.iter().map(|point| point.start_unix_nano).min().unwrap_or(0),
+        value: metric.points.iter().map(|point| point.value).sum(),
+        count: metric.points.iter().map(|point| point.count).sum(),
+        ..Point::default()
+    };
+    of_process(metrics, pid).filter(|metric| metric.name == STALLS).map(all_causes).collect()
 }
 
 /// Waits until a process has been exported, so that it is observed.
@@ -155,7 +159,7 @@ fn every_catalogue_metric_arrives(node: &Node, rotel: &Rotel, endpoint: &str, pr
             "two processes share an instance id"
         );
     }
-    let last = *stall_points(&received, service.block.pid()).last().expect("the block is a stall");
+    let last = stall_points(&received, service.block.pid()).pop().expect("the block is a stall");
     assert_eq!(last.count, Some(1), "stalls of the service");
     assert!(last.value.is_some_and(|sum_s| (sum_s - 0.2).abs() < 0.02), "{last:?}");
 }
@@ -194,7 +198,7 @@ fn totals_survive_a_collector_that_is_killed_and_started_again(node: &Node) {
     service.go();
     let total = |rotel: &Rotel, count| {
         let received = rotel.received();
-        let point = stall_points(&received, pid).last().map(|point| (*point).clone())?;
+        let point = stall_points(&received, pid).pop()?;
         (point.count == Some(count)).then_some(point)
     };
     let before = eventually("the first stall", ARRIVAL, || total(&rotel, 1));
