@@ -1,9 +1,16 @@
 //! The only file that touches the ring buffer and the loss counters.
 
-use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::generated::bpf_ringbuf_output};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_ringbuf_output,
+};
 use nodeprobe_ebpf::{DropReason, Event, EventKind, ThreadRecord, event::EVENT_VALUES};
 
 use crate::maps::{DROPS, EVENTS, EVENTS_BYTES};
+
+const EXEC: u32 = EventKind::Exec as u32;
+const THREAD_START: u32 = EventKind::ThreadStart as u32;
+const SLEPT: u32 = EventKind::Slept as u32;
 
 /// Counts one loss.
 #[inline(always)]
@@ -17,7 +24,14 @@ pub(crate) fn lost(reason: DropReason) {
 /// Sends one event, or counts that it could not be sent.
 #[inline(always)]
 pub(crate) fn send(event: &Event) {
-    if EVENTS.output::<Event>(event, 0).is_err() {
+    // The kernel wakes a reader only for a record that is the first unread one, and samples before it may have woken nobody.
+    // A process that is announced late may have ended; the end of a sleep can wait for the end of its stall.
+    let wake = match event.kind {
+        EXEC | THREAD_START => BPF_RB_FORCE_WAKEUP,
+        SLEPT => BPF_RB_NO_WAKEUP,
+        _ => 0,
+    };
+    if EVENTS.output::<Event>(event, wake.into()).is_err() {
         lost(DropReason::RingFull);
     }
 }
