@@ -24,9 +24,8 @@ use crate::{
 
 /// How long the agent may take to load its programs and to list a process.
 const READY: Duration = Duration::from_secs(30);
-/// How long the agent may take to end after SIGTERM: the kernel removes its probes one after the other, each after a
-/// grace period, which is longer while others have the processors.
-const END: Duration = Duration::from_secs(20);
+/// How long the agent may take to end after SIGTERM.
+const END: Duration = Duration::from_secs(5);
 
 /// Path of the agent.
 ///
@@ -330,7 +329,7 @@ impl Daemon {
         self.running.process.try_wait().is_none()
     }
 
-    /// Ends the daemon by SIGTERM; it must flush and end in time.
+    /// Ends the daemon by SIGTERM; it must flush and end within 5 s.
     #[track_caller]
     pub fn end(&mut self) {
         self.running.end();

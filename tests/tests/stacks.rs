@@ -92,7 +92,7 @@ fn sampled_frames_are_those_of_v8(node: &Node) {
     let on_cpu: Vec<&Sampled> = sampled.iter().filter(|sampled| sampled.category != "blocked").collect();
     let all = count(on_cpu.iter().copied());
     // Turns take three quarters of the time: 900 samples, unless others have the processors.
-    assert!(all > 100, "only {all} samples, {}", node.label);
+    assert!(all > 200, "only {all} samples, {}", node.label);
 
     let undecoded: Vec<_> = on_cpu.iter().filter(|sampled| !is_decoded(sampled)).collect();
     let decoded = 1.0 - count(undecoded.iter().map(|sampled| **sampled)) as f64 / all as f64;
