@@ -186,6 +186,12 @@ impl Workload {
         self.wait_for_nth(kind, 1).swap_remove(0)
     }
 
+    /// Waits for a note that may take longer than others.
+    #[track_caller]
+    pub fn wait_for_within(&self, kind: &str, limit: Duration) -> Value {
+        eventually(&format!("a note of type {kind} from Node"), limit, || self.notes(kind).into_iter().next())
+    }
+
     /// Waits until there are `count` notes of a type.
     #[track_caller]
     pub fn wait_for_nth(&self, kind: &str, count: usize) -> Vec<Value> {

@@ -193,10 +193,7 @@ fn running_code_is_told_by_its_kind(node: &Node) {
         let (shares, truth) = watched.turn(kind);
         let what = format!("{kind}, {}", node.label);
         let expected = if kind == "javascript" { truth.ran - truth.in_gc } else { truth.in_calls };
-        // The compiler's memory comes from libc and the kernel, and not all of those stacks lead back to it.
-        if kind != "compile" {
-            assert_share(&shares, cause, expected, &truth, &what);
-        }
+        assert_share(&shares, cause, expected, &truth, &what);
         assert_share(&shares, "running", truth.ran - truth.in_gc, &truth, &what);
         if expected > 0.5 + TOLERANCE {
             let greatest =

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::Command, time::Duration};
 use nodeprobe_tests::{
     Agent, Node, Report, Workload,
     node::target_tmp,
-    on_every_node,
+    on_every_node, on_one_node,
     report::{assert_no_culprit, assert_quiet},
     workload::number,
 };
@@ -13,7 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 on_every_node!(each_stall_names_its_culprit, a_wedge_names_its_culprit_while_it_lasts);
+on_one_node!(Node::of_major(24) => a_wedge_of_half_a_minute_names_its_culprit_all_the_time);
 
+/// How long the wedge of each version lasts.
+const WEDGE_S: f64 = 6.0;
 /// From here on the executed line is promised; before, the name.
 const FIRST_MAJOR_WITH_LINES: u32 = 20;
 
@@ -27,11 +30,16 @@ struct Watched {
 
 impl Watched {
     fn start(node: &Node) -> Self {
+        Self::start_with(node, WEDGE_S)
+    }
+
+    fn start_with(node: &Node, wedge_s: f64) -> Self {
         let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
         let made =
             Command::new("mkfifo").arg(directory.path().join("fifo")).status().expect("mkfifo is there");
         assert!(made.success(), "mkfifo: {made}");
-        let workload = Workload::plan(node, "culprits/culprits.js").args([directory.path()]).start();
+        let workload = Workload::plan(node, "culprits/culprits.js").args([directory.path()]);
+        let workload = workload.args([(wedge_s * 1e3).to_string()]).start();
         workload.wait_for("ready");
         let idle = Workload::idle(node);
         let agent = Agent::observing([&workload, &idle]);
@@ -104,9 +112,17 @@ fn each_stall_names_its_culprit(node: &Node) {
 }
 
 fn a_wedge_names_its_culprit_while_it_lasts(node: &Node) {
+    wedge(node, WEDGE_S);
+}
+
+fn a_wedge_of_half_a_minute_names_its_culprit_all_the_time(node: &Node) {
+    wedge(node, 30.0);
+}
+
+fn wedge(node: &Node, wedge_s: f64) {
     /// Bar.
     const VISIBLE_AFTER_S: f64 = 2.0;
-    let mut watched = Watched::start(node);
+    let mut watched = Watched::start_with(node, wedge_s);
     let (pid, first) = (watched.workload.pid(), watched.agent.mark());
     watched.workload.say("wedge");
     let wedge = watched.workload.wait_for("wedge");
@@ -126,10 +142,21 @@ fn a_wedge_names_its_culprit_while_it_lasts(node: &Node) {
         "{event_loop}"
     );
 
-    let turn = watched.workload.wait_for("turn");
+    let turn = watched.workload.wait_for_within("turn", Duration::from_secs_f64(wedge_s + 30.0));
     let reports = watched.agent.reports_since(first);
     let culprit = culprit_of_the_longest(&reports, pid, pid);
     assert_eq!(difference(&culprit, &turn, with_line), None, "after its end, {}", node.label);
+    let meanwhile = reports
+        .iter()
+        .filter(|report| (start_s + VISIBLE_AFTER_S..start_s + wedge_s).contains(&report.received_s))
+        .map(|report| &report.main_loop(pid).expect("the process is listed")["current_turn_culprit"]);
+    let meanwhile: Vec<_> = meanwhile.map(|culprit| difference(culprit, &wedge, with_line)).collect();
+    assert!(
+        meanwhile.len() as f64 > (wedge_s - VISIBLE_AFTER_S) / 2.0,
+        "{} reports meanwhile",
+        meanwhile.len()
+    );
+    assert!(meanwhile.iter().all(Option::is_none), "{meanwhile:?}, {}", node.label);
     let last = reports.last().and_then(|report| report.main_loop(pid)).expect("the process is listed");
     assert_eq!(last["current_turn_culprit"], Value::Null, "it has ended");
     assert_no_culprit(&reports, watched.idle.pid());

@@ -45,11 +45,15 @@ struct Allocation {
 
 impl Allocation {
     fn prepare(node: &Node, place: &str, heap: Heap) -> Self {
+        Self::prepare_with(node, &[place, "60"], heap)
+    }
+
+    fn prepare_with(node: &Node, args: &[&str], heap: Heap) -> Self {
         let directory = TempDir::new_in(target_tmp()).expect("a directory can be made");
         let trace = File::create(directory.path().join("trace")).expect("the trace can be made");
         // On a machine with few processors, V8's helper threads take them from the thread that is measured.
         let plan = Workload::plan(node, "allocate.js").flag("--trace-gc").flag("--single-threaded-gc");
-        let mut plan = plan.args([place, "60"]).stdout(trace);
+        let mut plan = plan.args(args.iter().copied()).stdout(trace);
         if heap == Heap::Unknown {
             // Without symbols the kind is that of the space asked for. When marking has run ahead and waits to be
             // finalized, V8 asked for the new space collects everything (docs/node-versions.md).
@@ -172,7 +176,7 @@ fn busiest_isolate(trace: &[Pause]) -> String {
 fn top_counts_and_times_every_pause(node: &Node) {
     let idle = Workload::idle(node);
     let agent = Agent::observing([&idle]);
-    let mut allocation = Allocation::prepare(node, "main", Heap::Known);
+    let mut allocation = Allocation::prepare_with(node, &["main", "60", "observe"], Heap::Known);
     let pid = allocation.workload.pid();
     let switches = SchedTrace::of(pid);
     let first = agent.mark();

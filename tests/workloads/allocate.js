@@ -1,7 +1,7 @@
 'use strict';
-// allocate.js main|worker ROUNDS: 60 000 small objects per round, the last 12 rounds stay alive. Some 60 rounds give
-// scavenges and mark-compacts on every version. Run with --trace-gc and stdout in a file; ends by itself, and then notes when
-// Node was told that each collection began and ended.
+// allocate.js main|worker ROUNDS [observe]: 60 000 small objects per round, the last 12 rounds stay alive. Some 60 rounds give
+// scavenges and mark-compacts on every version. Run with --trace-gc and stdout in a file; ends by itself. With `observe`, it
+// then notes when Node was told that each collection began and ended: being told lengthens every pause.
 const fs = require('fs');
 const { constants, performance, PerformanceObserver } = require('perf_hooks');
 const { Worker, isMainThread, threadId, workerData } = require('worker_threads');
@@ -11,7 +11,7 @@ const tid = () => Number(fs.readlinkSync('/proc/thread-self').split('/').pop());
 const kept = [];
 const origin = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 const gc = [];
-new PerformanceObserver((list) => {
+if (process.argv[4] === 'observe') new PerformanceObserver((list) => {
   for (const { detail, startTime, duration } of list.getEntries()) {
     gc.push({ kind: detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR ? 'major' : 'minor',
       begin_ms: origin + startTime, end_ms: origin + startTime + duration });

@@ -1,6 +1,6 @@
 'use strict';
-// culprits.js DIRECTORY: per line KIND on stdin one turn of about 400 ms (`wedge`: 6 s) that one known function is guilty of; `kinds`
-// lists them. DIRECTORY gets npm packages and has a named pipe `fifo`.
+// culprits.js DIRECTORY [WEDGE_MS]: per line KIND on stdin one turn of about 400 ms (`wedge`: 6 s or WEDGE_MS) that one known function
+// is guilty of; `kinds` lists them. DIRECTORY gets npm packages and has a named pipe `fifo`.
 //
 // A guilty function first calls mark() on the line it begins at: V8's own stack tells its name, script and first line there,
 // and its source how many lines it has. Of functions below a source map, the original source tells.
@@ -161,10 +161,11 @@ function logEverything() { mark(new Error(), { name: 'logEverything', source: lo
   }
 }
 
+const wedgeMs = Number(process.argv[3] || 6000);
 function wedge() { mark(new Error(), { name: 'wedge', source: wedge });
   oracle({ type: 'wedge', start_ms: performance.timeOrigin + performance.now(), ...guilty });
   let x = 1;
-  for (const end = Date.now() + 6000; Date.now() < end;) {
+  for (const end = Date.now() + wedgeMs; Date.now() < end;) {
     for (let i = 0; i < 1e5; i++) x = (x * 7 + i) % 1000003;
   }
   return x;
