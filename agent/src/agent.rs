@@ -1,5 +1,5 @@
-//! Puts the lanes together: a thread that reads the ring buffer, a thread that discovers processes, and the
-//! collector that faces ask for snapshots.
+//! Puts the lanes together: a thread that reads the ring buffer, one that discovers processes, one that decodes stacks, and
+//! the collector that faces ask for snapshots.
 
 use std::{
     sync::{
@@ -37,6 +37,13 @@ pub struct Agent {
     probes: Arc<discovery::ProbeCount>,
 }
 
+/// What the ring buffer told that waits to be decoded, at most: a second of two processors, or 7 MiB of the largest samples.
+/// What comes then stays in the ring buffer, which counts what it has to refuse.
+const UNDECODED_MAX: usize = 256;
+/// Of decoding, which takes 0.1 ms a stack and can wait: among threads that want a processor it gets a third of what each
+/// other gets. Less would let it sit on the collector's lock for long.
+const DECODER_NICE: libc::c_int = 5;
+
 /// A copy of what the ring buffer told, for `debug events`.
 pub type EventTap = tokio::sync::mpsc::UnboundedSender<(EventKind, Event)>;
 
@@ -54,9 +61,17 @@ impl Agent {
         // First the tracepoints, then the look around: a process that starts in between is seen twice, not never.
         let kernel_signals = kernel.attach_tracepoints();
         let (to_discovery, from_ring) = mpsc::channel();
+        let (to_decoder, data) = mpsc::sync_channel(UNDECODED_MAX);
+        let decoder_thread = {
+            let (shared, procfs) = (Arc::clone(&shared), procfs.clone());
+            spawn("decoder", move || {
+                yield_to_others();
+                decode(&data, &mut Decoder::new(procfs), &shared);
+            })
+        };
         let ring_thread = {
-            let (shared, stop, procfs) = (Arc::clone(&shared), Arc::clone(&stop), procfs.clone());
-            spawn("ring", move || read_ring(ring, procfs, &shared, &to_discovery, tap.as_ref(), &stop))
+            let stop = Arc::clone(&stop);
+            spawn("ring", move || read_ring(ring, &to_discovery, &to_decoder, tap.as_ref(), &stop))
         };
         let (ready, is_ready) = mpsc::channel();
         let discovery_thread = {
@@ -79,7 +94,7 @@ impl Agent {
         };
         // An error means that the thread is gone; then there is nothing to wait for.
         is_ready.recv().ok();
-        Ok(Self { shared, stop, threads: vec![ring_thread, discovery_thread], probes })
+        Ok(Self { shared, stop, threads: vec![ring_thread, discovery_thread, decoder_thread], probes })
     }
 
     /// What is known now. Maxima and events are those since the last call.
@@ -108,7 +123,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
-        .expect("a thread can be started: the agent needs two and has just begun")
+        .expect("a thread can be started: the agent needs three and has just begun")
 }
 
 /// The lock of the collector. A panic elsewhere leaves counters that are still right, so it is taken all the same.
@@ -116,48 +131,61 @@ pub(crate) fn lock(shared: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Makes the present thread one that interrupts nobody who runs and gets little time where all want some. What it has to do
+/// comes in bursts, and a busy service would feel each in its latency.
+fn yield_to_others() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: plain system calls on the present thread (0); `parameters` is valid. A refusal leaves things as they were.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
+        libc::setpriority(libc::PRIO_PROCESS, 0, DECODER_NICE);
+    }
+}
+
+/// Tells discovery of processes at once, and hands everything else on in its order.
 fn read_ring(
     mut ring: Ring,
-    procfs: Procfs,
-    shared: &Mutex<Collector>,
     to_discovery: &mpsc::Sender<discovery::Request>,
+    to_decoder: &mpsc::SyncSender<Record>,
     tap: Option<&EventTap>,
     stop: &AtomicBool,
 ) {
-    let mut decoder = Decoder::new(procfs);
     while !stop.load(Ordering::Relaxed) {
         ring.wait(RING_CHECK);
-        decoder.housekeeping(shared);
         while let Some(record) = ring.next_record() {
-            let (kind, event) = match record {
-                Record::Event(kind, event) => (kind, event),
-                Record::Sample(sample) => {
-                    decoder.sampled(sample, shared);
+            if let Record::Event(kind, event) = &record {
+                let request = match kind {
+                    EventKind::Exec => {
+                        Some(discovery::Request::Exec { pid: event.tgid, exec_ns: event.start_ns })
+                    }
+                    EventKind::ThreadStart => Some(discovery::Request::LoopThread { pid: event.tgid }),
+                    _ => None,
+                };
+                if let Some(tap) = tap {
+                    // Whoever listened may have stopped.
+                    tap.send((*kind, *event)).ok();
+                }
+                if let Some(request) = request {
+                    // Discovery ends only together with this thread.
+                    to_discovery.send(request).ok();
                     continue;
                 }
-            };
-            let request = match kind {
-                EventKind::Exec => {
-                    Some(discovery::Request::Exec { pid: event.tgid, exec_ns: event.start_ns })
-                }
-                EventKind::ThreadStart => Some(discovery::Request::LoopThread { pid: event.tgid }),
-                EventKind::ThreadExit
-                | EventKind::Stall
-                | EventKind::GcPause
-                | EventKind::Slept
-                | EventKind::Sample => {
-                    lock(shared).event(kind, &event);
-                    None
-                }
-            };
-            if let Some(request) = request {
-                // Discovery ends only together with this thread.
-                to_discovery.send(request).ok();
             }
-            if let Some(tap) = tap {
-                // Whoever listened may have stopped.
-                tap.send((kind, event)).ok();
-            }
+            // Waits while it is full. The decoder ends only after this thread.
+            to_decoder.send(record).ok();
         }
+    }
+}
+
+/// Takes in data until the ring buffer's thread has ended.
+fn decode(data: &mpsc::Receiver<Record>, decoder: &mut Decoder, shared: &Mutex<Collector>) {
+    loop {
+        match data.recv_timeout(RING_CHECK) {
+            Ok(Record::Sample(sample)) => decoder.sampled(sample, shared),
+            Ok(Record::Event(kind, event)) => lock(shared).event(kind, &event),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        decoder.housekeeping(shared);
     }
 }

@@ -49,6 +49,35 @@ pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
     if of_v1.is_empty() { of_v2 } else { of_v1 }
 }
 
+/// Where the memory limits of the group and of those around it may be, below `/sys/fs/cgroup`; the least one counts.
+pub fn memory_limit_paths(cgroup: &[u8]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for line in cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()) {
+        let mut fields = line.splitn(3, ':');
+        let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        // A path from another cgroup namespace leads out of what is mounted here.
+        if path.split('/').any(|segment| segment == "..") {
+            continue;
+        }
+        let (mount, file) = if controllers.split(',').any(|controller| controller == "memory") {
+            ("memory/", "memory.limit_in_bytes")
+        } else if hierarchy == "0" && controllers.is_empty() {
+            ("", "memory.max")
+        } else {
+            continue;
+        };
+        let mut group = path.trim_matches('/');
+        while !group.is_empty() {
+            paths.push(format!("{mount}{group}/{file}"));
+            group = group.rsplit_once('/').map_or("", |(around, _)| around);
+        }
+    }
+    paths
+}
+
 /// For how long the group was kept off all processors because its quota was used up, nanoseconds, from the text of its
 /// `cpu.stat`; `None`: it does not say, as in a group without the controller.
 pub fn throttled_ns(cpu_stat: &str) -> Option<u64> {
@@ -80,6 +109,20 @@ fn segment_id(segment: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_limits_of_all_groups_around_are_looked_at() {
+        assert_eq!(
+            memory_limit_paths(b"12:memory:/kubepods/pod1\n4:cpu,cpuacct:/x\n"),
+            ["memory/kubepods/pod1/memory.limit_in_bytes", "memory/kubepods/memory.limit_in_bytes"]
+        );
+        assert_eq!(
+            memory_limit_paths(b"0::/a.slice/b.scope\n"),
+            ["a.slice/b.scope/memory.max", "a.slice/memory.max"]
+        );
+        assert!(memory_limit_paths(b"0::/../outside\n").is_empty());
+        assert!(memory_limit_paths(b"0::/\n").is_empty());
+    }
 
     const ID: &str = "4c01db0b339c8b2c9d2d3a4c1f0e6a5b7c8d9e0f11223344556677889900aabb";
     const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";

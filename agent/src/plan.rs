@@ -97,6 +97,18 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         }
         add_points(&mut points, v8, &[Hook::GcStart]);
     }
+    // More stacks of who allocates; the begins of collections give some as well.
+    add_points(&mut points, v8, &[Hook::NewPage]);
+    let (rejections, deopts) = (rejections(node), deopts(v8));
+    if rejections.is_ok() {
+        add_points(&mut points, node, &[Hook::PromiseReject]);
+    }
+    if deopts.is_ok() {
+        add_points(&mut points, v8, &[Hook::Deopt]);
+    }
+    // How a process ends; what of it has no symbol is told by its exit alone.
+    add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
+    add_points(&mut points, v8, &[Hook::NearHeapLimit]);
     let signals = Signal::ALL.map(|signal| {
         let availability = match signal {
             Signal::EventLoop => availability(event_loop.as_ref().err()),
@@ -105,6 +117,8 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             // Tracepoints only.
             Signal::Stdio | Signal::Lifecycle | Signal::Sched => Availability::Ok,
             Signal::Sample => availability(layout(v8).err().as_ref()),
+            Signal::Rejections => availability(rejections.as_ref().err()),
+            Signal::Deopts => availability(deopts.as_ref().err()),
         };
         (signal, availability)
     });
@@ -218,6 +232,28 @@ fn heap(v8: Component<'_>, gc: &Result<GcKindSource, String>) -> Result<(), Stri
     }
 }
 
+fn rejections(node: Component<'_>) -> Result<(), String> {
+    match node {
+        None => Err("no Node symbols in the executable or a mapped libnode.so".to_owned()),
+        Some((_, node)) if node.points(Hook::PromiseReject).is_empty() => Err(because(
+            "rejected promises (node::PromiseRejectCallback) cannot be probed",
+            node,
+            Hook::PromiseReject,
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+fn deopts(v8: Component<'_>) -> Result<(), String> {
+    match v8 {
+        None => Err("no V8 symbols in the executable or a mapped libnode.so".to_owned()),
+        Some((_, v8)) if v8.points(Hook::Deopt).is_empty() => {
+            Err(because("deoptimisations (v8::internal::Deoptimizer) cannot be probed", v8, Hook::Deopt))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// `what`, with the reason the analysis gave.
 fn because(what: &str, binary: &Binary, hook: Hook) -> String {
     match binary.missing.get(&hook) {
@@ -284,7 +320,10 @@ mod tests {
     }
 
     fn stripped_24() -> Binary {
-        let mut binary = without(official(13), &[Hook::GcMinor, Hook::GcMajor, Hook::HeapSize]);
+        let mut binary = without(
+            official(13),
+            &[Hook::GcMinor, Hook::GcMajor, Hook::HeapSize, Hook::NewPage, Hook::NearHeapLimit, Hook::Deopt],
+        );
         binary.stripped = true;
         for hook in [Hook::GcStart, Hook::GcEnd] {
             binary.points.get_mut(&hook).unwrap()[0].rule = Rule::Decoded;
@@ -324,6 +363,12 @@ mod tests {
         gc_major file 0 0x900 dynsym
         heap_size file 0 0xa00 dynsym
         gc_start file 0 0x500 dynsym
+        new_page file 0 0xb00 dynsym
+        promise_reject file 0 0xc00 dynsym
+        deopt file 0 0x1000 dynsym
+        uncaught_exception file 0 0xd00 dynsym
+        out_of_memory file 0 0xe00 dynsym
+        near_heap_limit file 0 0xf00 dynsym
         event_loop: ok
         stdio: ok
         gc: ok
@@ -331,6 +376,8 @@ mod tests {
         lifecycle: ok
         sched: ok
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
+        rejections: ok
+        deopts: ok
         Some(Functions) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -340,7 +387,7 @@ mod tests {
         let mut binary = official(10);
         binary.gc_sizes = Some(GcSizes { before: 0x38, after: 0x40 });
         let hooks = |plan: &Plan| -> Vec<(Hook, Option<u64>)> {
-            let of_gc = |point: &&ProbePoint| point.hook >= Hook::GcStart;
+            let of_gc = |point: &&ProbePoint| (Hook::GcStart..=Hook::HeapSize).contains(&point.hook);
             plan.points.iter().filter(of_gc).map(|point| (point.hook, point.cookie)).collect()
         };
         let expected = [
@@ -366,6 +413,9 @@ mod tests {
         uv_run file 0 0x300 dynsym
         gc_end file 0 0x600 decoded
         gc_start file 0 0x500 decoded
+        promise_reject file 0 0xc00 dynsym
+        uncaught_exception file 0 0xd00 dynsym
+        out_of_memory file 0 0xe00 dynsym
         event_loop: ok
         stdio: ok
         gc: ok
@@ -373,6 +423,8 @@ mod tests {
         lifecycle: ok
         sched: ok
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
+        rejections: ok
+        deopts: deoptimisations (v8::internal::Deoptimizer) cannot be probed: the symbol is not in the file
         Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -394,6 +446,12 @@ mod tests {
         gc_major file 1 0x900 dynsym
         heap_size file 1 0xa00 dynsym
         gc_start file 1 0x500 dynsym
+        new_page file 1 0xb00 dynsym
+        promise_reject file 1 0xc00 dynsym
+        deopt file 1 0x1000 dynsym
+        uncaught_exception file 1 0xd00 dynsym
+        out_of_memory file 1 0xe00 dynsym
+        near_heap_limit file 1 0xf00 dynsym
         event_loop: ok
         stdio: ok
         gc: ok
@@ -401,6 +459,8 @@ mod tests {
         lifecycle: ok
         sched: ok
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
+        rejections: ok
+        deopts: ok
         Some(Functions) Some(64) Some("file 1 0x400..0x480")
         "#);
     }
@@ -421,6 +481,12 @@ mod tests {
         gc_major file 0 0x900 dynsym
         heap_size file 0 0xa00 dynsym
         gc_start file 0 0x500 dynsym
+        new_page file 0 0xb00 dynsym
+        promise_reject file 0 0xc00 dynsym
+        deopt file 0 0x1000 dynsym
+        uncaught_exception file 0 0xd00 dynsym
+        out_of_memory file 0 0xe00 dynsym
+        near_heap_limit file 0 0xf00 dynsym
         event_loop: uv_run is neither in the executable nor in a mapped libuv.so
         stdio: ok
         gc: ok
@@ -428,6 +494,8 @@ mod tests {
         lifecycle: ok
         sched: ok
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
+        rejections: ok
+        deopts: ok
         Some(Functions) None Some("file 0 0x400..0x480")
         "#);
     }
@@ -498,6 +566,8 @@ mod tests {
         lifecycle: ok
         sched: ok
         sample: no V8 symbols in the executable or a mapped libnode.so
+        rejections: no Node symbols in the executable or a mapped libnode.so
+        deopts: no V8 symbols in the executable or a mapped libnode.so
         None None None
         ");
         assert_eq!(plan(&[], true), plan(&[&binary], true));

@@ -1,8 +1,8 @@
 //! From a raw sample to a stack with names: what V8's memory tells of JavaScript frames, symbols of native ones, original
 //! lines of compiled sources, packages, and what the stack was busy with.
 //!
-//! Runs on the thread that reads the ring buffer, because what a stack means is in the memory of the process and moves
-//! there. The collector is locked only to look up the process and to hand over the result.
+//! Runs as soon as the sample is there, because what a stack means is in the memory of the process and moves there.
+//! The collector is locked only to look up the process and to hand over the result.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -12,7 +12,10 @@ use std::{
 
 use nodeprobe_ebpf::{
     part::SYSCALL_UNKNOWN,
-    sample::{SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE},
+    sample::{
+        SAMPLE_ALLOCATION, SAMPLE_BLOCKED, SAMPLE_DEOPT, SAMPLE_IN_GC, SAMPLE_IN_WRITE, SAMPLE_REJECTION,
+        SAMPLE_YOUNG, YOUNG_EVERY,
+    },
 };
 
 use crate::{
@@ -41,6 +44,9 @@ const FORGET_EVERY: Duration = Duration::from_millis(500);
 const MAP_MAX_UNITS: u32 = 16 << 20;
 /// A path behind a descriptor is cut after so many characters.
 const PATH_MAX_CHARS: usize = 512;
+
+/// Flags of samples that were not taken by the clock or before a sleep.
+const OCCASIONS: u32 = SAMPLE_REJECTION | SAMPLE_DEOPT | SAMPLE_ALLOCATION;
 
 /// Decodes samples of all processes.
 pub struct Decoder {
@@ -117,7 +123,15 @@ impl Decoder {
         // Without a source the signal is not available, and `ps` says why.
         let Some(source) = source else { return };
         let Some(sampled) = self.decode(id, &source, &sample) else { return };
-        lock(shared).sampling.sample(sample.header.tid, sample.header.turn_start_ns, sampled);
+        let header = &sample.header;
+        let mut shared = lock(shared);
+        if header.flags & OCCASIONS == 0 {
+            shared.sampling.sample(header.tid, header.turn_start_ns, sampled);
+        } else {
+            let of = (id, header.tid);
+            let taken = (header.flags, header.descriptor);
+            shared.occasions.sample(of, taken, header.turn_start_ns, sampled.stack);
+        }
     }
 
     /// Looks again at samples whose process was not known, and forgets processes that have ended. To be called often.
@@ -165,6 +179,7 @@ impl Decoder {
                 Situation { in_write: true, .. } => WhileSampled::Writing,
                 _ => WhileSampled::Running,
             },
+            ticks: if has(SAMPLE_YOUNG) { YOUNG_EVERY.into() } else { 1 },
             file: self.file(header.tgid, header.syscall, header.descriptor),
         })
     }

@@ -11,6 +11,8 @@ use crate::maps::{DROPS, EVENTS, EVENTS_BYTES};
 const EXEC: u32 = EventKind::Exec as u32;
 const THREAD_START: u32 = EventKind::ThreadStart as u32;
 const SLEPT: u32 = EventKind::Slept as u32;
+const UNCAUGHT: u32 = EventKind::Uncaught as u32;
+const HEAP_LIMIT: u32 = EventKind::HeapLimit as u32;
 
 /// Counts one loss.
 #[inline(always)]
@@ -25,9 +27,10 @@ pub(crate) fn lost(reason: DropReason) {
 #[inline(always)]
 pub(crate) fn send(event: &Event) {
     // The kernel wakes a reader only for a record that is the first unread one, and samples before it may have woken nobody.
-    // A process that is announced late may have ended; the end of a sleep can wait for the end of its stall.
+    // A process that is announced late may have ended, and one that is about to die takes with it what its stacks mean; the end
+    // of a sleep can wait for the end of its stall.
     let wake = match event.kind {
-        EXEC | THREAD_START => BPF_RB_FORCE_WAKEUP,
+        EXEC | THREAD_START | UNCAUGHT | HEAP_LIMIT => BPF_RB_FORCE_WAKEUP,
         SLEPT => BPF_RB_NO_WAKEUP,
         _ => 0,
     };

@@ -23,7 +23,21 @@ pub enum EventKind {
     /// A sleep inside a turn whose stack was sampled when it began has ended. `detail`: its `part::PART_*`; `start_ns`: that of
     /// the sample; `values`: when the turn began, the system call.
     Slept = 7,
+    /// A turn ended with rejected promises that nobody handles. `detail`: how many; `start_ns`: when it began; `values`: the
+    /// slots of those with a sample, a bit each, and the number of slots without.
+    Rejected = 8,
+    /// Node was handed an exception that nobody caught. `detail`: 1 if it is the reason of a rejected promise.
+    Uncaught = 9,
+    /// V8 is at the limit of its heap. `detail`: `HEAP_*`.
+    HeapLimit = 10,
+    /// A socket listens from now on.
+    Listening = 11,
 }
+
+/// [`EventKind::HeapLimit`]: V8 asks for permission to go beyond.
+pub const HEAP_NEAR_LIMIT: u32 = 1;
+/// [`EventKind::HeapLimit`]: V8 gives up; Node ends the process.
+pub const HEAP_OUT_OF_MEMORY: u32 = 2;
 
 impl TryFrom<u32> for EventKind {
     type Error = u32;
@@ -37,6 +51,10 @@ impl TryFrom<u32> for EventKind {
             5 => Self::GcPause,
             6 => Self::Sample,
             7 => Self::Slept,
+            8 => Self::Rejected,
+            9 => Self::Uncaught,
+            10 => Self::HeapLimit,
+            11 => Self::Listening,
             other => return Err(other),
         })
     }

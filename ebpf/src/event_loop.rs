@@ -20,7 +20,7 @@ use nodeprobe_ebpf::{
     },
 };
 
-use crate::{emit, gc, maps, sched, target};
+use crate::{emit, gc, maps, rejections, sched, target};
 
 /// Arguments of a `syscalls:sys_enter_*` tracepoint start at byte 16, one machine word each; `ret` of
 /// `sys_exit_*` is there too. The format has been the same on all 64-bit kernels since 3.5.
@@ -113,6 +113,7 @@ fn is_repoll(thread: &ThreadRecord, timeout_ms: i32, now_ns: u64) -> bool {
 #[inline(always)]
 pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
     gc::abandon(thread);
+    rejections::end_turn(thread);
     let duration_ns = now_ns - thread.since_ns;
     thread.busy_ns += duration_ns;
     let epoch = maps::epoch();

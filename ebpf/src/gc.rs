@@ -17,10 +17,14 @@ use nodeprobe_ebpf::{
     gc_stop,
     histogram::GC_BOUNDS_NS,
     part::PART_GC,
+    sample::SAMPLE_ALLOCATION,
     thread::{FLAG_FROM_START, GC_KINDS, GC_MAJOR, GC_MINOR, GC_UNKNOWN, KIND_MAIN},
 };
 
-use crate::{emit, maps, sched, target};
+use crate::{emit, maps, sampler, sched, target};
+
+/// Who allocates is sampled when a page or the whole of the young generation is full, at most this often per thread.
+const ALLOCATION_SAMPLE_INTERVAL_NS: u64 = 5_000_000;
 
 /// `AllocationSpace` from V8 11 on. The agent relies on it only there; before, the numbers were others.
 const NEW_SPACE: u32 = 1;
@@ -70,9 +74,34 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
     thread.gc_after_bytes = 0;
+    sample_allocation(thread);
+    // What the sample took is no time of V8.
     thread.gc_opened_ns = sched::open_bracket(thread, PART_GC);
     thread.gc_start_ns = target::now_ns();
     0
+}
+
+/// `EnsureAllocation` of the young generation: what was set aside for allocating is used up, mostly a page of 256 KiB. The
+/// begins of collections alone would not do: V8 mostly collects in a task of its own, before the generation is full, and who
+/// allocated does not stand on the stack then.
+#[uprobe]
+pub(crate) fn new_page(_ctx: ProbeContext) -> u32 {
+    // Survivors of a collection fill pages, too.
+    if let Some(thread) = target::current()
+        && thread.gc_active == 0
+    {
+        sample_allocation(thread);
+    }
+    0
+}
+
+#[inline(always)]
+fn sample_allocation(thread: &mut ThreadRecord) {
+    let now = target::now_ns();
+    if now - thread.allocation_sample_ns >= ALLOCATION_SAMPLE_INTERVAL_NS {
+        thread.allocation_sample_ns = now;
+        sampler::occasion(thread, SAMPLE_ALLOCATION, now, 0);
+    }
 }
 
 /// `Heap::Scavenge`, and the other young-generation collectors of some versions.
@@ -207,6 +236,7 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
     if after != 0 {
         thread.heap_used_bytes = after;
     }
+    thread.rejected_moved = 1;
     target::end_change(&mut thread.seq_begin, thread.seq_end);
     if duration_ns >= maps::gc_event_threshold_ns() {
         let mut values = [0; EVENT_VALUES];

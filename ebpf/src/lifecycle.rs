@@ -35,6 +35,17 @@ pub(crate) fn thread_exit(_ctx: TracePointContext) -> u32 {
     0
 }
 
+/// `syscalls:sys_exit_listen`: a server that has begun to listen is what its start-up was for.
+#[tracepoint]
+pub(crate) fn listen_exit(ctx: TracePointContext) -> u32 {
+    if event_loop::word(&ctx, 0) == 0
+        && let Some(thread) = target::current()
+    {
+        emit::thread_event(EventKind::Listening, thread, target::now_ns());
+    }
+    0
+}
+
 /// Closes the record and leaves it for the agent, which reads the last values and then removes it.
 #[inline(always)]
 fn end(thread: &mut ThreadRecord, now_ns: u64) {

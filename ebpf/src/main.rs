@@ -10,6 +10,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod deopts;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod event_loop;
@@ -21,6 +23,8 @@ mod lifecycle;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod registers;
+#[cfg(target_arch = "bpf")]
+mod rejections;
 #[cfg(target_arch = "bpf")]
 mod sampler;
 #[cfg(target_arch = "bpf")]

@@ -14,10 +14,23 @@ pub const SAMPLE_BLOCKED: u32 = 2;
 pub const SAMPLE_IN_GC: u32 = 4;
 /// In a write to stdout or stderr.
 pub const SAMPLE_IN_WRITE: u32 = 8;
+/// In a turn younger than [`SAMPLE_PERIOD_NS`]: stands for [`YOUNG_EVERY`] ticks of the clock.
+pub const SAMPLE_YOUNG: u32 = 16;
+
+/// Not by the clock and not asleep: a promise was rejected without a handler. `descriptor` is its slot in
+/// [`crate::thread::ThreadRecord::rejected`]; -1 = none was free.
+pub const SAMPLE_REJECTION: u32 = 32;
+/// Optimised code is about to be left for good; `descriptor` is the `DeoptimizeKind`.
+pub const SAMPLE_DEOPT: u32 = 64;
+/// A page of the young generation is full, or a collection begins.
+pub const SAMPLE_ALLOCATION: u32 = 128;
 
 /// Time between two samples of a processor, nanoseconds: 126 per second, six in a stall of 50 ms. Not a divisor of the
 /// periods that timers of applications have.
 pub const SAMPLE_PERIOD_NS: u64 = 7_919_000;
+/// Of the ticks that come in a turn's first period, one in so many takes a stack. A busy server with short turns has hardly
+/// others; taking and decoding each cost it 3 % of its processor time. A stall of 50 ms still has five later ones.
+pub const YOUNG_EVERY: u32 = 4;
 
 /// A piece of the stack comes with a sample of at most this many frames, none of them JavaScript.
 pub const IMAGE_FRAMES: usize = 6;

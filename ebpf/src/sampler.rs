@@ -16,7 +16,7 @@ use nodeprobe_ebpf::{
     part::SYSCALL_UNKNOWN,
     sample::{
         IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE,
-        SAMPLE_ON_CPU,
+        SAMPLE_ON_CPU, SAMPLE_PERIOD_NS, SAMPLE_YOUNG, YOUNG_EVERY,
     },
     thread::STATE_WAIT,
     walk::{self, MAX_FRAMES, Memory},
@@ -43,6 +43,18 @@ const BLOCKED_BURST: u32 = 16;
 /// Further ones are sampled at most this often per thread.
 const BLOCKED_INTERVAL_NS: u64 = 1_000_000;
 
+/// As [`Scratch`], for programs of uprobes, which others can interrupt and which need no image.
+#[repr(C)]
+struct OccasionScratch {
+    /// Whose it is; one that was interrupted finds another there.
+    owner: u64,
+    header: SampleHeader,
+    frames: [u64; MAX_FRAMES * FRAME_WORDS],
+}
+
+#[map]
+static OCCASION_SCRATCH: PerCpuArray<OccasionScratch> = PerCpuArray::with_max_entries(1, 0);
+
 const FRAME_WORDS: usize = size_of::<RawFrame>() / 8;
 const HEADER_BYTES: u64 = size_of::<SampleHeader>() as u64;
 const FRAME_BYTES: u64 = size_of::<RawFrame>() as u64;
@@ -68,7 +80,16 @@ pub(crate) fn sample(_ctx: PerfEventContext) -> u32 {
     if let Some(thread) = target::current()
         && thread.state != STATE_WAIT
     {
-        take(thread, SAMPLE_ON_CPU, target::now_ns(), SYSCALL_UNKNOWN, -1);
+        let now_ns = target::now_ns();
+        let mut flags = SAMPLE_ON_CPU;
+        if now_ns - thread.since_ns < SAMPLE_PERIOD_NS {
+            thread.young_ticks = thread.young_ticks.wrapping_add(1);
+            if thread.young_ticks % YOUNG_EVERY != 0 {
+                return 0;
+            }
+            flags |= SAMPLE_YOUNG;
+        }
+        take(thread, flags, now_ns, SYSCALL_UNKNOWN, -1);
     }
     0
 }
@@ -88,6 +109,61 @@ pub(crate) fn asleep(thread: &mut ThreadRecord, now_ns: u64) {
     }
 }
 
+/// The stack of the current thread where a uprobe hit, because something happened there that is worth a name.
+#[inline(always)]
+pub(crate) fn occasion(thread: &ThreadRecord, flags: u32, now_ns: u64, detail: i32) {
+    if !maps::sample_stacks() {
+        return;
+    }
+    let Some(scratch) = OCCASION_SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: a valid map value of this processor. Another thread's program may write to it in between, which shows below.
+    let scratch = unsafe { &mut *scratch };
+    let owner = u64::from(thread.tid) << 32 | now_ns & 0xffff_ffff;
+    // SAFETY: plain stores and loads through valid references; volatile, because the compiler knows of no other writer.
+    unsafe { core::ptr::write_volatile(&raw mut scratch.owner, owner) };
+    let (pc, sp, fp) = (registers::pc(), registers::sp(), registers::fp());
+    let frames = &mut scratch.frames;
+    let count = walk::walk(&User, pc, fp, |index, frame| put(frames, index, frame));
+    if count > MAX_FRAMES {
+        return;
+    }
+    scratch.header = SampleHeader {
+        kind: EventKind::Sample as u32,
+        flags,
+        tgid: thread.tgid,
+        tid: thread.tid,
+        time_ns: now_ns,
+        turn_start_ns: thread.since_ns,
+        pc,
+        sp,
+        fp,
+        syscall: SYSCALL_UNKNOWN,
+        descriptor: detail,
+        frames: count as u32,
+        image_bytes: 0,
+    };
+    // SAFETY: as above.
+    let is_whole = unsafe { core::ptr::read_volatile(&raw const scratch.owner) } == owner;
+    let bytes = HEADER_BYTES + count as u64 * FRAME_BYTES;
+    let record = core::ptr::from_ref(&scratch.header).cast();
+    if !is_whole || !emit::send_sample(record, bytes, u64::from(BPF_RB_NO_WAKEUP)) {
+        emit::lost(DropReason::SampleRingFull);
+    }
+}
+
+#[inline(always)]
+fn put<const N: usize>(payload: &mut [u64; N], index: usize, frame: RawFrame) {
+    if index < MAX_FRAMES {
+        let at = index * FRAME_WORDS;
+        payload[at] = frame.pc;
+        payload[at + 1] = frame.marker;
+        payload[at + 2] = frame.shared[0];
+        payload[at + 3] = frame.shared[1];
+        payload[at + 4] = frame.bytecode;
+        payload[at + 5] = frame.bytecode_offset;
+    }
+}
+
 #[inline(always)]
 fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor: i32) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
@@ -98,15 +174,7 @@ fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor
     let mut javascript = false;
     let count = walk::walk(&User, pc, fp, |index, frame| {
         javascript |= frame.may_be_javascript();
-        if index < MAX_FRAMES {
-            let at = index * FRAME_WORDS;
-            payload[at] = frame.pc;
-            payload[at + 1] = frame.marker;
-            payload[at + 2] = frame.shared[0];
-            payload[at + 3] = frame.shared[1];
-            payload[at + 4] = frame.bytecode;
-            payload[at + 5] = frame.bytecode_offset;
-        }
+        put(payload, index, frame);
     });
     let image_bytes =
         if javascript || count > IMAGE_FRAMES { 0 } else { copy_stack(&mut scratch.payload, sp) };

@@ -38,6 +38,14 @@ pub const GC_MAJOR: u32 = 2;
 /// Index of a kind in [`ThreadRecord::gc`] is kind - 1.
 pub const GC_KINDS: usize = 2;
 
+/// Rejected promises of one turn that are told apart.
+pub const REJECTED_SLOTS: usize = 8;
+/// Kinds of [`ThreadRecord::deopts`]: at the instruction that met what it was not compiled for; or later, because something
+/// that the code relied on had changed elsewhere.
+pub const DEOPT_EAGER: usize = 0;
+pub const DEOPT_LAZY: usize = 1;
+pub const DEOPT_KINDS: usize = 2;
+
 /// `uv__io_poll` polls twice in two cases: since libuv 1.45 first with timeout 0 and, if nothing is ready, with the
 /// real one (Node keeps the idle-time metric on), and again after waking before a timer was due. Between the two
 /// calls it only updates its clock; such a gap is no turn of the loop. One that took longer ran something and counts.
@@ -99,7 +107,8 @@ wire_record! {
         pub blocked_sample_ns: u64,
         /// How many sleeps of the turn under way have been sampled.
         pub blocked_samples: u32,
-        pub reserved: u32,
+        /// Ticks of the sampling clock in young turns (`sample::YOUNG_EVERY`).
+        pub young_ticks: u32,
         pub write_start_ns: u64,
         /// See `sched::open_bracket`.
         pub write_opened_ns: u64,
@@ -127,6 +136,30 @@ wire_record! {
         /// Heap before and after the last pause of each kind.
         pub last_gc_before_bytes: [u64; GC_KINDS],
         pub last_gc_after_bytes: [u64; GC_KINDS],
+
+        /// Promises that were rejected without a handler in the turn under way and have none yet: their addresses; 0 = free.
+        pub rejected: [u64; REJECTED_SLOTS],
+        /// Those for which there was no slot.
+        pub rejected_more: u32,
+        /// A collection has run since, so addresses no longer tell which promise is which.
+        pub rejected_moved: u32,
+        /// Of which slots the stack was taken, a bit each.
+        pub rejected_sampled: u32,
+        /// Stacks taken since `rejection_sample_ns`.
+        pub rejection_samples: u32,
+        /// Promises that had no handler at the end of their turn: of each, Node emitted `unhandledRejection`.
+        pub rejections: u64,
+        /// Handlers that came after that.
+        pub rejections_handled_late: u64,
+        /// By `DEOPT_*`.
+        pub deopts: [u64; DEOPT_KINDS],
+        /// When the last stack of each was taken, of rejections the first of a burst: these are bounded in number.
+        pub rejection_sample_ns: u64,
+        pub deopt_sample_ns: u64,
+        pub allocation_sample_ns: u64,
+        /// Where and when a program of `rejections` or `deopts` ended last: a second attachment to one file hits again at once.
+        pub hit_sp: u64,
+        pub hit_ns: u64,
 
         pub turns: Histogram,
         pub stalls: Histogram,
@@ -163,7 +196,7 @@ impl ThreadRecord {
         off_cpu_woken: 0,
         blocked_sample_ns: 0,
         blocked_samples: 0,
-        reserved: 0,
+        young_ticks: 0,
         write_start_ns: 0,
         write_opened_ns: 0,
         gc_opened_ns: 0,
@@ -181,6 +214,19 @@ impl ThreadRecord {
         heap_used_bytes: 0,
         last_gc_before_bytes: [0; GC_KINDS],
         last_gc_after_bytes: [0; GC_KINDS],
+        rejected: [0; REJECTED_SLOTS],
+        rejected_more: 0,
+        rejected_moved: 0,
+        rejected_sampled: 0,
+        rejection_samples: 0,
+        rejections: 0,
+        rejections_handled_late: 0,
+        deopts: [0; DEOPT_KINDS],
+        rejection_sample_ns: 0,
+        deopt_sample_ns: 0,
+        allocation_sample_ns: 0,
+        hit_sp: 0,
+        hit_ns: 0,
         turns: Histogram::ZERO,
         stalls: Histogram::ZERO,
         gc: [Histogram::ZERO; GC_KINDS],

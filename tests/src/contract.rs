@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 14] = [
+const PROCESS: [(&str, Type, Null); 18] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -44,6 +44,10 @@ const PROCESS: [(&str, Type, Null); 14] = [
     ("/heap/limit_bytes", Integer, Allowed),
     ("/signals", Object, Never),
     ("/gc/time_ratio", Number, Allowed),
+    ("/rejections/unhandled", Integer, Allowed),
+    ("/rejections/handled_late", Integer, Allowed),
+    ("/deopts/eager", Integer, Allowed),
+    ("/deopts/lazy", Integer, Allowed),
     ("/stdio", Object, Never),
     ("/threads", List, Never),
 ];

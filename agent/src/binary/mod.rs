@@ -82,10 +82,22 @@ pub enum Hook {
     GcMajor,
     /// The returns of `v8::internal::Heap::SizeOfObjects`; the return register holds the heap used, in bytes.
     HeapSize,
+    /// Entry of `EnsureAllocation` of V8's young generation: what it had set aside for allocating, a page, is used up.
+    NewPage,
+    /// Entry of `node::PromiseRejectCallback`: a promise was rejected without a handler, or got one after that.
+    PromiseReject,
+    /// Entry of `node::errors::TriggerUncaughtException`.
+    UncaughtException,
+    /// Entry of `node::OOMErrorHandler`: the process is about to end because its heap is full.
+    OutOfMemory,
+    /// Entry of `v8::internal::Heap::InvokeNearHeapLimitCallback`.
+    NearHeapLimit,
+    /// Entry of the constructor of `v8::internal::Deoptimizer`.
+    Deopt,
 }
 
 impl Hook {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -96,6 +108,12 @@ impl Hook {
         Self::GcMinor,
         Self::GcMajor,
         Self::HeapSize,
+        Self::NewPage,
+        Self::PromiseReject,
+        Self::UncaughtException,
+        Self::OutOfMemory,
+        Self::NearHeapLimit,
+        Self::Deopt,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -110,6 +128,12 @@ impl Hook {
             Self::GcMinor => "gc_minor",
             Self::GcMajor => "gc_major",
             Self::HeapSize => "heap_size",
+            Self::NewPage => "new_page",
+            Self::PromiseReject => "promise_reject",
+            Self::UncaughtException => "uncaught_exception",
+            Self::OutOfMemory => "out_of_memory",
+            Self::NearHeapLimit => "near_heap_limit",
+            Self::Deopt => "deopt",
         }
     }
 }

@@ -25,6 +25,12 @@ pub(super) enum Meaning {
     StopInSafepoint,
     StopObservablePause,
     RequestGarbageCollection,
+    NewPage,
+    PromiseReject,
+    UncaughtException,
+    OutOfMemory,
+    NearHeapLimit,
+    Deoptimizer,
     VersionMajor,
     VersionMinor,
     VersionBuild,
@@ -48,7 +54,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 25] = [
+const WANTED: [(Name, Meaning); 33] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -69,6 +75,21 @@ const WANTED: [(Name, Meaning); 25] = [
         Exact("_ZN2v87Isolate34RequestGarbageCollectionForTestingENS0_21GarbageCollectionTypeE"),
         Meaning::RequestGarbageCollection,
     ),
+    (Overloads("_ZN2v88internal8NewSpace16EnsureAllocationE"), Meaning::NewPage),
+    (Overloads("_ZN2v88internal17SemiSpaceNewSpace16EnsureAllocationE"), Meaning::NewPage),
+    (Overloads("_ZN2v88internal32SemiSpaceNewSpaceAllocatorPolicy16EnsureAllocationE"), Meaning::NewPage),
+    (Exact("_ZN4node21PromiseRejectCallbackEN2v820PromiseRejectMessageE"), Meaning::PromiseReject),
+    // An overload without the flag calls this one.
+    (
+        Exact(
+            "_ZN4node6errors24TriggerUncaughtExceptionEPN2v87IsolateENS1_5LocalINS1_5ValueEEENS4_INS1_7MessageEEEb",
+        ),
+        Meaning::UncaughtException,
+    ),
+    (Overloads("_ZN4node15OOMErrorHandlerE"), Meaning::OutOfMemory),
+    (Overloads("_ZN2v88internal4Heap27InvokeNearHeapLimitCallbackE"), Meaning::NearHeapLimit),
+    // Of the two names of a constructor the other is an alias.
+    (Overloads("_ZN2v88internal11DeoptimizerC2E"), Meaning::Deoptimizer),
     (Exact("_ZN2v88internal7Version6major_E"), Meaning::VersionMajor),
     (Exact("_ZN2v88internal7Version6minor_E"), Meaning::VersionMinor),
     (Exact("_ZN2v88internal7Version6build_E"), Meaning::VersionBuild),

@@ -53,13 +53,14 @@ impl Attached {
 
 /// Program, category, tracepoint, and whether the signal can do without it: not every architecture has every
 /// system call (arm64 has no `epoll_wait`, kernels before 5.11 no `epoll_pwait2`).
-const TRACEPOINTS: [(&str, &str, &str, bool); 15] = [
+const TRACEPOINTS: [(&str, &str, &str, bool); 16] = [
     // Before the writes, which are traced in another way without them.
     ("sched_wakeup", "sched", "sched_wakeup", false),
     ("sched_switch", "sched", "sched_switch", false),
     // Ends before begins, so that nothing begun stays open.
     ("thread_exit", "sched", "sched_process_exit", false),
     ("process_exec", "sched", "sched_process_exec", false),
+    ("listen_exit", "syscalls", "sys_exit_listen", false),
     ("epoll_exit", "syscalls", "sys_exit_epoll_wait", true),
     ("epoll_exit", "syscalls", "sys_exit_epoll_pwait", false),
     ("epoll_exit", "syscalls", "sys_exit_epoll_pwait2", true),

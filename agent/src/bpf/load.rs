@@ -82,7 +82,7 @@ pub struct Kernel {
     pub(super) stacks: bool,
 }
 
-pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
+pub(super) const TRACEPOINT_PROGRAMS: [&str; 11] = [
     "epoll_exit",
     "epoll_enter",
     "write_exit",
@@ -91,10 +91,11 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 10] = [
     "dup_enter",
     "process_exec",
     "thread_exit",
+    "listen_exit",
     "sched_switch",
     "sched_wakeup",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 10] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 16] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -105,6 +106,12 @@ pub(super) const UPROBE_PROGRAMS: [&str; 10] = [
     "gc_minor",
     "gc_major",
     "heap_size",
+    "new_page",
+    "promise_reject",
+    "uncaught_exception",
+    "out_of_memory",
+    "near_heap_limit",
+    "deopt",
 ];
 
 pub(super) const SAMPLE_PROGRAM: &str = "sample";

@@ -1,5 +1,6 @@
 //! The data lane's end: joins what the kernel has counted with the table of targets into a `Snapshot`.
 
+mod occasions;
 mod process;
 mod turns;
 
@@ -10,18 +11,18 @@ use std::{
 
 use nodeprobe_ebpf::{
     Event, EventKind, StdioKey, StdioRecord, ThreadRecord,
-    event::{STALL_LOWER_BOUND, STALL_STARTUP},
+    event::{HEAP_NEAR_LIMIT, STALL_LOWER_BOUND, STALL_STARTUP},
     thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR},
 };
 
-pub use self::turns::Sampling;
+pub use self::{occasions::Occasions, turns::Sampling};
 use self::{
     process::{heap_change, process},
     turns::Division,
 };
 use crate::{
     model::{
-        GcKind, LongPause, Snapshot, Stall, ThreadKind,
+        GcKind, LongPause, Notice, NoticeKind, Snapshot, Stall, ThreadKind,
         catalog::{LOST_PROCESS_MISSED, LOST_PROCESS_UNIDENTIFIED},
     },
     procfs::Procfs,
@@ -48,7 +49,9 @@ pub struct Collector {
     finals: Vec<Final>,
     stalls: Vec<Stall>,
     pauses: Vec<LongPause>,
+    notices: Vec<Notice>,
     pub sampling: Sampling,
+    pub occasions: Occasions,
     /// Losses in user space, by reason.
     lost: BTreeMap<&'static str, u64>,
 }
@@ -62,7 +65,9 @@ impl Collector {
             finals: Vec::new(),
             stalls: Vec::new(),
             pauses: Vec::new(),
+            notices: Vec::new(),
             sampling: Sampling::default(),
+            occasions: Occasions::default(),
             lost: [(LOST_PROCESS_MISSED, 0), (LOST_PROCESS_UNIDENTIFIED, 0)].into(),
         }
     }
@@ -93,6 +98,7 @@ impl Collector {
                     self.finals.push((record, streams));
                 }
                 self.sampling.ended(event.tid);
+                self.occasions.ended(event.tid);
             }
             EventKind::Stall => {
                 let began = wall_clock(event.start_ns);
@@ -130,7 +136,22 @@ impl Collector {
                 });
             }
             EventKind::Slept => self.sampling.slept(event),
+            EventKind::Rejected => self.occasions.rejected(event),
+            EventKind::Uncaught if event.detail != 0 => self.notice(NoticeKind::UncaughtRejection, event),
+            EventKind::Uncaught => self.notice(NoticeKind::UncaughtException, event),
+            EventKind::HeapLimit if event.detail == HEAP_NEAR_LIMIT => {
+                self.notice(NoticeKind::NearHeapLimit, event);
+            }
+            EventKind::HeapLimit => self.notice(NoticeKind::OutOfMemory, event),
+            EventKind::Listening => self.notice(NoticeKind::Listening, event),
             EventKind::Exec | EventKind::ThreadStart | EventKind::Sample => {}
+        }
+    }
+
+    fn notice(&mut self, kind: NoticeKind, event: &Event) {
+        if let Some(target) = self.targets.find(event.tgid) {
+            let (process, time) = (target.id, wall_clock(event.start_ns));
+            self.notices.push(Notice { process, tid: event.tid, kind, time });
         }
     }
 
@@ -184,6 +205,8 @@ impl Collector {
             stalls: std::mem::take(&mut self.stalls),
             pauses: std::mem::take(&mut self.pauses),
             stacks,
+            occasions: self.occasions.drain(),
+            notices: std::mem::take(&mut self.notices),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nodeprobe_ebpf::{
     StdioRecord, ThreadRecord,
     stdio_record::BLOCKED_NS,
-    thread::{GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
+    thread::{DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     turns::{CurrentTurn, Sampling},
 };
 use crate::{
-    model::{CpuTime, HeapChange, Histogram, Pauses, Process, Stdio, Thread, ThreadKind},
+    model::{CpuTime, Deopts, HeapChange, Histogram, Pauses, Process, Rejections, Stdio, Thread, ThreadKind},
     procfs::{Procfs, cgroups},
     target::Target,
 };
@@ -88,7 +88,7 @@ pub(super) fn process(
         rss_bytes: stat.as_ref().map(|stat| stat.rss_bytes),
         cpu_throttled_ns: directory.as_ref().and_then(cgroups::throttled_ns),
         cpu: stat.map(|stat| CpuTime { user_ns: stat.user_ns, system_ns: stat.system_ns }),
-        heap_limit_bytes: None,
+        run_delay_ns: directory.as_ref().and_then(|directory| directory.run_delay_ns().ok()),
         stdout,
         stderr,
         threads,
@@ -160,6 +160,8 @@ fn thread(
         stall_causes: sampling.stall_causes(record),
         minor: pauses(GC_MINOR),
         major: pauses(GC_MAJOR),
+        rejections: Rejections { unhandled: record.rejections, handled_late: record.rejections_handled_late },
+        deopts: Deopts { eager: record.deopts[DEOPT_EAGER], lazy: record.deopts[DEOPT_LAZY] },
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

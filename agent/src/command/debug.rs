@@ -80,6 +80,10 @@ fn describe(kind: EventKind, event: &Event) -> Value {
         EventKind::GcPause => "gc",
         EventKind::Sample => "sample",
         EventKind::Slept => "slept",
+        EventKind::Rejected => "rejected",
+        EventKind::Uncaught => "uncaught",
+        EventKind::HeapLimit => "heap_limit",
+        EventKind::Listening => "listening",
     };
     let mut value = json!({
         "type": kind_name, "pid": event.tgid, "tid": event.tid, "start_s": seconds(event.start_ns),
@@ -109,7 +113,14 @@ fn describe(kind: EventKind, event: &Event) -> Value {
         EventKind::Slept => {
             fields.insert("duration_s".into(), json!(seconds(event.duration_ns)));
         }
-        EventKind::Exec | EventKind::ThreadStart | EventKind::ThreadExit | EventKind::Sample => {}
+        EventKind::Rejected | EventKind::Uncaught | EventKind::HeapLimit => {
+            fields.insert("detail".into(), json!(event.detail));
+        }
+        EventKind::Exec
+        | EventKind::ThreadStart
+        | EventKind::ThreadExit
+        | EventKind::Sample
+        | EventKind::Listening => {}
     }
     value
 }

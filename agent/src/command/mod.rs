@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod debug;
+pub mod diagnose;
 pub mod ps;
 pub mod record;
 mod replay;
@@ -32,6 +33,8 @@ use crate::{
 
 pub const EXIT_OK: u8 = 0;
 pub const EXIT_ERROR: u8 = 1;
+/// Something is wrong with an observed process.
+pub const EXIT_FINDINGS: u8 = 2;
 /// No Node process was seen.
 pub const EXIT_NO_PROCESS: u8 = 3;
 /// The command line is wrong, as in BSD's sysexits.
@@ -99,17 +102,24 @@ pub(crate) fn observe(settings: &Settings, tap: Option<EventTap>) -> Result<Manu
 ///
 /// The kernel waits for a grace period of 20 to 110 ms (measured on Linux 6.18) at every probe it removes, one after
 /// the other, also when a process just exits. With a few dozen probes that is seconds in which a user would wait
-/// for the prompt. A child shares the descriptors, so they are only closed when it has gone too.
+/// for the prompt. A child shares the descriptors, so they are only closed when it has gone too. It waits until this process
+/// has let go of them: whoever is last does the closing, and on a busy host that took this process 40 s.
 pub fn exit(code: u8) -> ! {
     // `_exit` flushes nothing; if nobody reads any more there is nothing to flush.
     drop(std::io::stdout().flush());
-    // SAFETY: in the child only close and _exit follow, both async-signal-safe, so other threads' locks do not
-    // matter. If fork fails, this process does the waiting itself.
+    // SAFETY: in the child only calls follow that are async-signal-safe, so other threads' locks do not matter. If fork
+    // fails, this process does the waiting itself.
     unsafe {
+        let parent = libc::getpid();
         if OBSERVING.load(Ordering::Relaxed) && libc::fork() == 0 {
             // Whoever reads our output must see its end now.
             for descriptor in 0..3 {
                 libc::close(descriptor);
+            }
+            let moment = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            // A process gets another parent after its own has closed everything.
+            while libc::getppid() == parent {
+                libc::nanosleep(&raw const moment, std::ptr::null_mut());
             }
             libc::_exit(0);
         }

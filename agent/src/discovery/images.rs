@@ -302,6 +302,10 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
         Hook::WorkerRun => Signal::Lifecycle,
         Hook::GcStart | Hook::GcEnd | Hook::GcStop | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
         Hook::HeapSize => Signal::Heap,
+        Hook::PromiseReject => Signal::Rejections,
+        Hook::Deopt => Signal::Deopts,
+        // They stand for no signal: how a process ends its exit tells as well, and who allocates the begins of collections.
+        Hook::UncaughtException | Hook::OutOfMemory | Hook::NearHeapLimit | Hook::NewPage => return,
     };
     let sentence = format!("the kernel refused the probe `{}`: {reason}", hook.name());
     signals.insert(signal, Availability::Unavailable(sentence.into()));

@@ -4,6 +4,7 @@
 //! all is known from its executable, never from this.
 
 mod argv;
+mod heap_limit;
 mod package;
 mod resource;
 #[cfg(test)]
@@ -17,12 +18,12 @@ use std::{
 
 use uuid::Uuid;
 
-use self::{argv::Entry, package::Package};
+use self::{argv::Entry, heap_limit::Memory, package::Package};
 use crate::{
     cgroup,
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean, clean_name},
     model::Identity,
-    procfs::{CMDLINE_MAX_BYTES, Cmdline, Error, ProcessDir, Procfs, Stat},
+    procfs::{self, CMDLINE_MAX_BYTES, Cmdline, Error, ProcessDir, Procfs, Stat, cgroups},
 };
 
 /// What a service without any name is called, by OpenTelemetry's semantic conventions for `service.name`.
@@ -68,7 +69,9 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
     let container_id = process.cgroup().ok().and_then(|text| cgroup::container_id(&text).map(str::to_owned));
     let environment = Environment::read(process);
     let cwd = process.cwd().ok().filter(|cwd| !cwd.deleted).map(|cwd| cwd.path);
-    let entry = environment.entry(&process.cmdline(CMDLINE_MAX_BYTES).unwrap_or_default(), &executable);
+    let cmdline = process.cmdline(CMDLINE_MAX_BYTES).unwrap_or_default();
+    let entry = environment.entry(&cmdline, &executable);
+    let heap_limit_bytes = heap_limit(process, &cmdline, &environment.node_options, versions.node.as_deref());
     let package = package_of(process, &entry, cwd.as_deref());
     let names = environment.names(&entry, package, cwd.as_deref());
     // Arguments and environment of a process on its way out are empty, without an error: better no name than a
@@ -95,7 +98,35 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
         namespaced_pid: status.namespaced_pid,
         parent_pid: stat.ppid,
         user_id: status.user_id,
+        heap_limit_bytes,
     })
+}
+
+/// `None` where the arguments, and with them the flags, have been overwritten by a title.
+fn heap_limit(
+    process: &ProcessDir,
+    cmdline: &Cmdline,
+    node_options: &[u8],
+    node_version: Option<&str>,
+) -> Option<u64> {
+    /// From here on Node finds the group it is in; before, it looks only at where a container sees its own.
+    const FIRST_MAJOR_WITH_GROUPS: u32 = 20;
+    let (_, arguments) = cmdline.args.split_first()?;
+    if arguments.is_empty() {
+        return None;
+    }
+    let flags = arguments.iter().take_while(|argument| argument.starts_with(b"-")).cloned();
+    let flags: Vec<Vec<u8>> = flags.collect();
+    let major: u32 = node_version?.split('.').next()?.parse().ok()?;
+    let container_bytes = if major >= FIRST_MAJOR_WITH_GROUPS {
+        cgroups::memory_limit_bytes(process)
+    } else {
+        let path = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+        let text = process.read_in_root(path, 64).ok().flatten().unwrap_or_default();
+        std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok())
+    };
+    let memory = Memory { host_bytes: procfs::memory_bytes()?, container_bytes };
+    Some(heap_limit::old_generation_bytes(&flags, node_options, memory))
 }
 
 /// The state and the executable once its arguments and environment are in place: within an exec there is a moment
@@ -123,6 +154,8 @@ struct Environment {
     /// PM2's name for the application and the script it runs, set only below PM2.
     pm2_name: Option<String>,
     pm2_script: Option<PathBuf>,
+    /// Only for the flags that decide how far the heap may grow.
+    node_options: Vec<u8>,
 }
 
 impl Environment {
@@ -135,8 +168,9 @@ impl Environment {
             "pm_id",
             "name",
             "pm_exec_path",
+            "NODE_OPTIONS",
         ]);
-        let [service_name, attributes, npm_name, npm_version, pm_id, pm_name, pm_script] =
+        let [service_name, attributes, npm_name, npm_version, pm_id, pm_name, pm_script, node_options] =
             values.unwrap_or_default();
         let name = |value: Option<Vec<u8>>| clean_name(&value?, NAME_MAX_CHARS);
         // `name` is too common a word to mean anything without PM2's own variable beside it.
@@ -150,6 +184,7 @@ impl Environment {
                 .filter(|_| under_pm2)
                 .map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(&path)))
                 .filter(|path| path.is_absolute()),
+            node_options: node_options.unwrap_or_default(),
         }
     }
 

@@ -116,6 +116,25 @@ pub const STALL_CAUSE: Attribute = Attribute {
         Cause::Unknown.name(),
     ],
 };
+/// Whether optimised code met what it was not compiled for, or relied on something that changed elsewhere.
+pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", values: &["eager", "lazy"] };
+/// A failure mode; `docs/failure-modes.md` explains each.
+pub const FINDING: Attribute = Attribute {
+    key: "nodeprobe.finding.id",
+    values: &[
+        "unhandled-rejections",
+        "heap-growth",
+        "gc-pressure",
+        "cpu-starved",
+        "sync-child-process",
+        "sync-io",
+        "stdout-backpressure",
+        "microtask-congestion",
+        "shape-churn",
+        "event-loop-starvation",
+        "slow-startup",
+    ],
+};
 /// User or system mode.
 pub const CPU_MODE: Attribute = Attribute { key: "cpu.mode", values: &["user", "system"] };
 /// A source of data that may be missing for a process.
@@ -129,6 +148,8 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Lifecycle.name(),
         Signal::Sched.name(),
         Signal::Sample.name(),
+        Signal::Rejections.name(),
+        Signal::Deopts.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -253,6 +274,36 @@ pub const HEAP_USED: Metric = new(
     "Bytes used in the V8 heaps of the process when a garbage collection last told; v8js.memory.heap.used is \
      per heap space and cannot be had from outside.",
 );
+pub const HEAP_LIMIT: Metric = new(
+    "nodeprobe.heap.limit",
+    Instrument::UpDownCounter,
+    "By",
+    &[],
+    "Bytes that the old generation of a V8 heap of the process may grow to, as its flags and the memory of machine and \
+     container decide; absent where its title has overwritten its flags.",
+);
+pub const UNHANDLED_REJECTIONS: Metric = new(
+    "nodeprobe.promise.unhandled_rejections",
+    Instrument::Counter,
+    "{rejection}",
+    &[],
+    "Promises that were rejected and had no handler at the end of their turn of the event loop.",
+);
+pub const LATE_HANDLERS: Metric = new(
+    "nodeprobe.promise.late_handlers",
+    Instrument::Counter,
+    "{handler}",
+    &[],
+    "Handlers that were added to a promise in a later turn of the event loop than the one it was rejected in.",
+);
+pub const DEOPTIMIZATIONS: Metric = new(
+    "nodeprobe.jit.deoptimizations",
+    Instrument::Counter,
+    "{deoptimization}",
+    &[DEOPT_KIND],
+    "Times that V8 left optimised code of a function, because it met what it was not compiled for or something it relied \
+     on had changed.",
+);
 pub const STDIO_WRITE_DURATION: Metric = histogram(
     "nodeprobe.stdio.write.duration",
     &[STDIO_STREAM, STDIO_TYPE],
@@ -288,6 +339,14 @@ pub const SIGNAL_AVAILABLE: Metric = new(
     &[SIGNAL],
     "1 if the signal is observed in this process, 0 if it is not; `nodeprobe ps` tells why. The metrics of a \
      signal that is not observed are absent, not zero.",
+);
+pub const FINDING_ACTIVE: Metric = new(
+    "nodeprobe.finding.active",
+    Instrument::UpDownCounter,
+    "1",
+    &[FINDING],
+    "1 while `nodeprobe diagnose` would find this failure mode in the last minute, as a warning or worse and not as the \
+     consequence of another one; else 0.",
 );
 pub const PROCESS_CPU_TIME: Metric = Metric {
     subject: Subject::Both,
@@ -346,7 +405,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 21] = [
+pub const ALL: [&Metric; 26] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -355,11 +414,16 @@ pub const ALL: [&Metric; 21] = [
     &STALL_TIME,
     &GC_DURATION,
     &HEAP_USED,
+    &HEAP_LIMIT,
+    &UNHANDLED_REJECTIONS,
+    &LATE_HANDLERS,
+    &DEOPTIMIZATIONS,
     &STDIO_WRITE_DURATION,
     &STDIO_BLOCKED_TIME,
     &STDIO_RETRIES,
     &STDIO_IO,
     &SIGNAL_AVAILABLE,
+    &FINDING_ACTIVE,
     &PROCESS_CPU_TIME,
     &PROCESS_MEMORY_USAGE,
     &PROCESS_UPTIME,

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    Availability, Causes, Culprit, HeapChange, Histogram, Identity, LongPause, Pauses, Process, ProcessId,
-    Signal, Snapshot, Stack, Stall, Stdio, Thread, ThreadKind, ThreadStacks,
+    Availability, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause, Notice, OccasionStack,
+    Pauses, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall, Stdio, Thread, ThreadKind,
+    ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -19,6 +20,9 @@ pub struct Interval {
     pub pauses: Vec<LongPause>,
     /// What loop threads were sampled executing.
     pub stacks: Vec<ThreadStacks>,
+    /// What stacks were taken for beside that.
+    pub occasions: Vec<OccasionStack>,
+    pub notices: Vec<Notice>,
 }
 
 #[derive(Clone, Debug)]
@@ -32,10 +36,14 @@ pub struct ProcessInterval {
     pub cpu_ratio: Option<f64>,
     /// Time for which the quota of the process's cgroup was used up.
     pub cpu_throttled_ns: Option<u64>,
+    /// Time for which the main thread was ready to run and had no processor.
+    pub run_delay_ns: Option<u64>,
     pub heap_used_bytes: Option<u64>,
     pub heap_limit_bytes: Option<u64>,
     pub minor: Pauses,
     pub major: Pauses,
+    pub rejections: Rejections,
+    pub deopts: Deopts,
     pub stdout: Stdio,
     pub stderr: Stdio,
     pub threads: Vec<ThreadInterval>,
@@ -114,6 +122,8 @@ pub fn between(earlier: &Snapshot, later: &Snapshot) -> Interval {
         stalls: later.stalls.clone(),
         pauses: later.pauses.clone(),
         stacks: later.stacks.clone(),
+        occasions: later.occasions.clone(),
+        notices: later.notices.clone(),
     }
 }
 
@@ -123,6 +133,7 @@ fn process_between(
     now: SystemTime,
     duration_s: f64,
 ) -> ProcessInterval {
+    let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
     let threads: Vec<ThreadInterval> = later
         .threads
         .iter()
@@ -130,6 +141,8 @@ fn process_between(
             let before = earlier.and_then(|p| {
                 p.threads.iter().find(|t| t.tid == thread.tid && t.observed_ns == thread.observed_ns)
             });
+            rejections.merge(before.map_or(thread.rejections, |t| thread.rejections.since(t.rejections)));
+            deopts.merge(before.map_or(thread.deopts, |t| thread.deopts.since(t.deopts)));
             thread_between(before, thread)
         })
         .collect();
@@ -155,10 +168,14 @@ fn process_between(
         cpu_ratio,
         cpu_throttled_ns: earlier
             .and_then(|earlier| Some(later.cpu_throttled_ns?.saturating_sub(earlier.cpu_throttled_ns?))),
+        run_delay_ns: earlier
+            .and_then(|earlier| Some(later.run_delay_ns?.saturating_sub(earlier.run_delay_ns?))),
         heap_used_bytes: later.heap_used_bytes(),
-        heap_limit_bytes: later.heap_limit_bytes,
+        heap_limit_bytes: later.identity.heap_limit_bytes,
         minor,
         major,
+        rejections,
+        deopts,
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),
         stderr: stdio_between(earlier.map(|p| &p.stderr), &later.stderr),
         threads,

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod cause;
+pub mod happening;
 pub mod histogram;
 pub mod interval;
 pub mod stack;
@@ -12,6 +13,7 @@ pub mod stack;
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 pub use cause::{Cause, Causes};
+pub use happening::{Deopts, Notice, NoticeKind, Occasion, OccasionStack, Rejections};
 pub use histogram::Histogram;
 pub use interval::Interval;
 pub use stack::{Category, Culprit, Frame, FrameKind, Stack, StackTime, ThreadStacks};
@@ -34,11 +36,22 @@ pub enum Signal {
     Lifecycle,
     Sched,
     Sample,
+    Rejections,
+    Deopts,
 }
 
 impl Signal {
-    pub const ALL: [Self; 7] =
-        [Self::EventLoop, Self::Stdio, Self::Gc, Self::Heap, Self::Lifecycle, Self::Sched, Self::Sample];
+    pub const ALL: [Self; 9] = [
+        Self::EventLoop,
+        Self::Stdio,
+        Self::Gc,
+        Self::Heap,
+        Self::Lifecycle,
+        Self::Sched,
+        Self::Sample,
+        Self::Rejections,
+        Self::Deopts,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,6 +62,8 @@ impl Signal {
             Self::Lifecycle => "lifecycle",
             Self::Sched => "sched",
             Self::Sample => "sample",
+            Self::Rejections => "rejections",
+            Self::Deopts => "deopts",
         }
     }
 }
@@ -84,6 +99,8 @@ pub struct Identity {
     pub namespaced_pid: Option<u32>,
     pub parent_pid: u32,
     pub user_id: u32,
+    /// How far V8's old generation may grow, as its flags and the memory of machine and container decide.
+    pub heap_limit_bytes: Option<u64>,
 }
 
 /// What a file descriptor is, as libuv classifies it (a character device that is no terminal is a file).
@@ -182,6 +199,8 @@ pub struct Thread {
     pub minor: Pauses,
     pub major: Pauses,
     pub heap_used_bytes: Option<u64>,
+    pub rejections: Rejections,
+    pub deopts: Deopts,
 }
 
 /// One Node process.
@@ -198,8 +217,8 @@ pub struct Process {
     /// For how long the process's cgroup was kept off all processors because its quota was used up, since the group was
     /// made. What of `cpu_wait` is not that, neighbours took.
     pub cpu_throttled_ns: Option<u64>,
-    /// Limit of the V8 heap if known.
-    pub heap_limit_bytes: Option<u64>,
+    /// For how long the main thread was ready to run and had no processor, since it began.
+    pub run_delay_ns: Option<u64>,
     pub stdout: Stdio,
     pub stderr: Stdio,
     /// Main thread first, then workers by tid.
@@ -285,4 +304,6 @@ pub struct Snapshot {
     pub stalls: Vec<Stall>,
     pub pauses: Vec<LongPause>,
     pub stacks: Vec<ThreadStacks>,
+    pub occasions: Vec<OccasionStack>,
+    pub notices: Vec<Notice>,
 }

@@ -1,4 +1,4 @@
-//! The cgroup of a process, as far as it limits its share of processors.
+//! The cgroup of a process, as far as it limits its share of processors and its memory.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -18,4 +18,17 @@ pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
         file.take(SMALL_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
         cgroup::throttled_ns(&text)
     })
+}
+
+/// How much memory the process's group and those around it allow at most, bytes; `None`: no limit, or not known here.
+pub fn memory_limit_bytes(process: &ProcessDir) -> Option<u64> {
+    let paths = cgroup::memory_limit_paths(&process.cgroup().ok()?);
+    let limit = |path: &String| {
+        let mut text = String::new();
+        let file = File::open(Path::new(ROOT).join(path)).ok()?;
+        file.take(SMALL_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
+        // Without a limit version 2 says `max`, and version 1 a number that no machine has.
+        text.trim().parse().ok()
+    };
+    paths.iter().filter_map(limit).min()
 }

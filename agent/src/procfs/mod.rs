@@ -238,6 +238,18 @@ impl ProcessDir {
         Ok(crate::clean::clean(bytes.strip_suffix(b"\n").unwrap_or(&bytes), 64))
     }
 
+    /// For how long the main thread was ready to run and had no processor, nanoseconds: the second field of `schedstat`.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]; [`Error::Malformed`] also on kernels without scheduler statistics.
+    pub fn run_delay_ns(&self) -> Result<u64, Error> {
+        let malformed = || Error::Malformed { pid: self.pid, what: "schedstat" };
+        let text =
+            self.read_at(&format!("task/{}/schedstat", self.pid), "schedstat", SMALL_FILE_MAX_BYTES)?;
+        let text = std::str::from_utf8(&text).ok().ok_or_else(malformed)?;
+        text.split_ascii_whitespace().nth(1).and_then(|field| field.parse().ok()).ok_or_else(malformed)
+    }
+
     fn open(&self, what: &'static str) -> Result<File, Error> {
         self.open_at(what, what)
     }
@@ -258,6 +270,14 @@ impl ProcessDir {
             .map_err(|source| Error::new(self.pid, what, source))?;
         Ok(bytes)
     }
+}
+
+/// Memory of the machine, bytes.
+pub fn memory_bytes() -> Option<u64> {
+    // SAFETY: plain queries without pointers.
+    let (pages, page_bytes) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).ok()?.checked_mul(u64::try_from(page_bytes).ok()?)
 }
 
 /// Wall clock when the kernel's boot clock stood at zero. Read it once: a clock that is set later would move the

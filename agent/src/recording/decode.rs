@@ -10,16 +10,18 @@ use super::{
     HARD, MOST_FRAMES,
     intern::intern,
     wire::{
-        CausesLine, CulpritLine, FrameRow, HistogramLine, IdentityLine, IntervalLine, PauseLine, PausesLine,
-        ProcessLine, SleepLine, StackLine, StallLine, StdioLine, ThreadLine, TimeRow,
+        CausesLine, CulpritLine, FrameRow, HistogramLine, IdentityLine, IntervalLine, NoticeLine,
+        OccasionLine, PauseLine, PausesLine, ProcessLine, SleepLine, StackLine, StallLine, StdioLine,
+        ThreadLine, TimeRow,
     },
 };
 use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
-        Availability, Category, Cause, Causes, Culprit, Frame, FrameKind, GcKind, HeapChange, Histogram,
-        Identity, Interval, LongPause, Pauses, ProcessId, Signal, Sleep, Stack, StackTime, Stall, Stdio,
-        StreamKind, ThreadKind, ThreadStacks,
+        Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange,
+        Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion, OccasionStack, Pauses,
+        ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Stdio, StreamKind, ThreadKind,
+        ThreadStacks,
         interval::{ProcessInterval, ThreadInterval},
     },
 };
@@ -78,7 +80,25 @@ impl Tables {
                     })
                 })
                 .collect::<Parsed<_>>()?,
+            occasions: line
+                .occasions
+                .iter()
+                .filter_map(|taken| self.occasion(taken))
+                .collect::<Parsed<_>>()?,
+            notices: line.notices.iter().filter_map(notice).collect(),
         })
+    }
+
+    /// `None`: an occasion that this version does not know has no face in it either.
+    fn occasion(&self, line: &OccasionLine) -> Option<Parsed<OccasionStack>> {
+        let occasion = known(&Occasion::ALL, Occasion::name, &line.occasion).ok()?;
+        Some(self.stack(line.stack).map(|stack| OccasionStack {
+            process: ProcessId { pid: line.pid, start_ticks: line.start_ticks },
+            tid: line.tid,
+            occasion,
+            stack,
+            count: bounded(line.count),
+        }))
     }
 
     fn extend(
@@ -169,6 +189,12 @@ impl Tables {
             rss_bytes: line.rss_bytes.map(bounded),
             cpu_ratio: line.cpu_ratio.map(|ratio| ratio.clamp(0.0, 1e6)),
             cpu_throttled_ns: line.cpu_throttled_ns.map(bounded),
+            run_delay_ns: line.run_delay_ns.map(bounded),
+            rejections: Rejections {
+                unhandled: bounded(line.rejections.0),
+                handled_late: bounded(line.rejections.1),
+            },
+            deopts: Deopts { eager: bounded(line.deopts.0), lazy: bounded(line.deopts.1) },
             heap_used_bytes: line.heap_used_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,
@@ -239,6 +265,7 @@ fn identity(line: IdentityLine) -> Known {
         namespaced_pid: line.namespaced_pid,
         parent_pid: line.parent_pid,
         user_id: line.user_id,
+        heap_limit_bytes: line.heap_limit_bytes.map(bounded),
     };
     // A signal that this version does not know has no face in it either.
     let signals = line.signals.into_iter().filter_map(|(name, reason)| {
@@ -283,6 +310,16 @@ fn sleep(line: &SleepLine) -> Parsed<Sleep> {
         cause: known(&Cause::ALL, Cause::name, &line.cause).unwrap_or(Cause::Unknown),
         syscall: line.syscall.as_deref().map(name).transpose()?,
         file: line.file.as_deref().map(|file| clean(file.as_bytes(), PATH_MAX_CHARS).into()),
+    })
+}
+
+/// `None`: as for occasions.
+fn notice(line: &NoticeLine) -> Option<Notice> {
+    Some(Notice {
+        process: ProcessId { pid: line.pid, start_ticks: line.start_ticks },
+        tid: line.tid,
+        kind: known(&NoticeKind::ALL, NoticeKind::name, &line.notice).ok()?,
+        time: time(line.time_ns),
     })
 }
 

@@ -139,6 +139,7 @@ fn identity_line(process: &ProcessInterval) -> IdentityLine {
         namespaced_pid,
         parent_pid,
         user_id,
+        heap_limit_bytes,
     } = process.identity.as_ref().clone();
     let signals = process.signals.iter().map(|(signal, availability)| {
         let reason = match availability {
@@ -163,6 +164,7 @@ fn identity_line(process: &ProcessInterval) -> IdentityLine {
         namespaced_pid,
         parent_pid,
         user_id,
+        heap_limit_bytes,
         signals: signals.collect(),
     }
 }

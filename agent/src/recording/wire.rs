@@ -93,6 +93,10 @@ pub(super) struct IntervalLine {
     pub(super) pauses: Vec<PauseLine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) sampled: Vec<SampledLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) occasions: Vec<OccasionLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notices: Vec<NoticeLine>,
 }
 
 /// kind, function, script, line, column, whether the line is the one being executed, package.
@@ -150,6 +154,8 @@ pub(super) struct IdentityLine {
     pub(super) parent_pid: u32,
     #[serde(default)]
     pub(super) user_id: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) heap_limit_bytes: Option<u64>,
     /// `null`: observed; else why not.
     #[serde(default)]
     pub(super) signals: BTreeMap<String, Option<String>>,
@@ -166,6 +172,14 @@ pub(super) struct ProcessLine {
     pub(super) cpu_ratio: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cpu_throttled_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run_delay_ns: Option<u64>,
+    /// Unhandled, handled late.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) rejections: (u64, u64),
+    /// Eager, lazy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) deopts: (u64, u64),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -324,6 +338,26 @@ pub(super) struct SampledLine {
     pub(super) start_ticks: u64,
     pub(super) tid: u32,
     pub(super) stacks: Vec<TimeRow>,
+}
+
+/// A stack that was not taken by the clock.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OccasionLine {
+    pub(super) pid: u32,
+    pub(super) start_ticks: u64,
+    pub(super) tid: u32,
+    pub(super) occasion: String,
+    pub(super) stack: usize,
+    pub(super) count: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NoticeLine {
+    pub(super) pid: u32,
+    pub(super) start_ticks: u64,
+    pub(super) tid: u32,
+    pub(super) notice: String,
+    pub(super) time_ns: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]

@@ -11,8 +11,8 @@ use super::{
     FORMAT, Header, VERSION,
     tables::Tables,
     wire::{
-        CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, PauseLine, PausesLine, ProcessLine,
-        SampledLine, SleepLine, StallLine, StdioLine, ThreadLine,
+        CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, NoticeLine, OccasionLine, PauseLine,
+        PausesLine, ProcessLine, SampledLine, SleepLine, StallLine, StdioLine, ThreadLine,
     },
 };
 use crate::model::{
@@ -61,7 +61,8 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// Those of the sink. After one the file may end in the middle of a line.
     pub fn write(&mut self, interval: &Interval) -> io::Result<()> {
-        let Interval { time, duration_s, lost, processes, stalls, pauses, stacks } = interval;
+        let Interval { time, duration_s, lost, processes, stalls, pauses, stacks, occasions, notices } =
+            interval;
         let mut line =
             IntervalLine { time_ns: unix_ns(*time), duration_s: *duration_s, ..IntervalLine::default() };
         if self.tables.are_full() {
@@ -81,6 +82,27 @@ impl<W: Write> Recorder<W> {
                 start_ticks: thread.process.start_ticks,
                 tid: thread.tid,
                 stacks: tables.times(&thread.stacks, &mut line),
+            })
+            .collect();
+        line.occasions = occasions
+            .iter()
+            .map(|taken| OccasionLine {
+                pid: taken.process.pid,
+                start_ticks: taken.process.start_ticks,
+                tid: taken.tid,
+                occasion: taken.occasion.name().to_owned(),
+                stack: tables.stack(&taken.stack, &mut line),
+                count: taken.count,
+            })
+            .collect();
+        line.notices = notices
+            .iter()
+            .map(|notice| NoticeLine {
+                pid: notice.process.pid,
+                start_ticks: notice.process.start_ticks,
+                tid: notice.tid,
+                notice: notice.kind.name().to_owned(),
+                time_ns: unix_ns(notice.time),
             })
             .collect();
         self.tables.keep_processes(processes);
@@ -126,10 +148,13 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         rss_bytes,
         cpu_ratio,
         cpu_throttled_ns,
+        run_delay_ns,
         heap_used_bytes,
         heap_limit_bytes,
         minor,
         major,
+        rejections,
+        deopts,
         stdout,
         stderr,
         threads,
@@ -141,6 +166,9 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         rss_bytes: *rss_bytes,
         cpu_ratio: cpu_ratio.map(rounded),
         cpu_throttled_ns: *cpu_throttled_ns,
+        run_delay_ns: *run_delay_ns,
+        rejections: (rejections.unhandled, rejections.handled_late),
+        deopts: (deopts.eager, deopts.lazy),
         heap_used_bytes: *heap_used_bytes,
         heap_limit_bytes: *heap_limit_bytes,
         minor: pauses_line(minor),

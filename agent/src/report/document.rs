@@ -44,6 +44,8 @@ pub struct ProcessReport {
     pub heap: HeapReport,
     pub signals: BTreeMap<&'static str, SignalReport>,
     pub gc: GcReport,
+    pub rejections: RejectionsReport,
+    pub deopts: DeoptsReport,
     pub stdio: StdioReport,
     pub threads: Vec<ThreadReport>,
 }
@@ -55,7 +57,7 @@ pub struct HeapReport {
 }
 
 /// `"ok"` or `{"unavailable": "why"}`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignalReport {
     Ok,
@@ -82,6 +84,20 @@ pub struct PausesReport {
     pub p50_s: Option<f64>,
     pub p99_s: Option<f64>,
     pub max_s: Option<f64>,
+}
+
+/// Rejected promises that had no handler at the end of their turn, and handlers that came later.
+#[derive(Debug, Serialize)]
+pub struct RejectionsReport {
+    pub unhandled: Option<u64>,
+    pub handled_late: Option<u64>,
+}
+
+/// Deoptimisations.
+#[derive(Debug, Serialize)]
+pub struct DeoptsReport {
+    pub eager: Option<u64>,
+    pub lazy: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,7 +149,7 @@ pub struct StallsReport {
 }
 
 /// The function to blame.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CulpritReport {
     pub function: String,
     pub script: Option<String>,
@@ -186,6 +202,8 @@ pub(super) fn text(text: &str) -> String {
 fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
     let gc_observed = is_observed(&process.signals, Signal::Gc);
     let stdio_observed = is_observed(&process.signals, Signal::Stdio);
+    let rejections_observed = is_observed(&process.signals, Signal::Rejections);
+    let deopts_observed = is_observed(&process.signals, Signal::Deopts);
     let loop_observed = is_observed(&process.signals, Signal::EventLoop);
     let sched_observed = loop_observed && is_observed(&process.signals, Signal::Sched);
     ProcessReport {
@@ -206,6 +224,14 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
                 minor: of_pauses(&process.minor, gc_observed),
                 major: of_pauses(&process.major, gc_observed),
             },
+        },
+        rejections: RejectionsReport {
+            unhandled: rejections_observed.then_some(process.rejections.unhandled),
+            handled_late: rejections_observed.then_some(process.rejections.handled_late),
+        },
+        deopts: DeoptsReport {
+            eager: deopts_observed.then_some(process.deopts.eager),
+            lazy: deopts_observed.then_some(process.deopts.lazy),
         },
         stdio: StdioReport {
             stdout: of_stream(&process.stdout, stdio_observed),

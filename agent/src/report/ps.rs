@@ -81,7 +81,11 @@ impl ListedProcess {
             .filter(|(_, availability)| matches!(availability, SignalReport::Ok))
             .map(|(name, _)| *name)
             .collect();
-        if observed.is_empty() { "none".to_owned() } else { observed.join(" ") }
+        match observed.len() {
+            0 => "none".to_owned(),
+            len if len == self.signals.len() => "all".to_owned(),
+            _ => observed.join(" "),
+        }
     }
 
     fn reasons(&self) -> Vec<String> {

@@ -12,9 +12,9 @@ use nodeprobe_ebpf::{
 };
 
 use crate::model::{
-    Availability, Category, Cause, Causes, Culprit, Frame, FrameKind, GcKind, HeapChange, Histogram,
-    Identity, Interval, LongPause, Pauses, Process, ProcessId, Signal, Sleep, Stack, StackTime, Stall, Stdio,
-    StreamKind, ThreadKind, ThreadStacks,
+    Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange, Histogram,
+    Identity, Interval, LongPause, Pauses, Process, ProcessId, Rejections, Signal, Sleep, Stack, StackTime,
+    Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -89,10 +89,13 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         rss_bytes: Some(61 * MIB),
         cpu_ratio: Some(0.004),
         cpu_throttled_ns: Some(0),
+        run_delay_ns: Some(0),
         heap_used_bytes: Some(9 * MIB),
         heap_limit_bytes: Some(2096 * MIB),
         minor: Pauses::default(),
         major: Pauses::default(),
+        rejections: Rejections::default(),
+        deopts: Deopts::default(),
         stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         stderr: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         threads: vec![thread(pid, ThreadKind::Main)],
@@ -294,6 +297,8 @@ pub(crate) fn interval(after_s: u64, processes: Vec<ProcessInterval>) -> Interva
         stalls: Vec::new(),
         pauses: Vec::new(),
         stacks: Vec::new(),
+        occasions: Vec::new(),
+        notices: Vec::new(),
     }
 }
 
@@ -308,7 +313,7 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         rss_bytes: process.rss_bytes,
         cpu: None,
         cpu_throttled_ns: None,
-        heap_limit_bytes: process.heap_limit_bytes,
+        run_delay_ns: None,
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),
         threads: Vec::new(),

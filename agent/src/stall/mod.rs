@@ -67,11 +67,20 @@ impl Turns {
 mod tests {
     use std::sync::Arc;
 
+    use nodeprobe_ebpf::{part::PARTS, sample::SAMPLE_PERIOD_NS};
+
     use super::*;
-    use crate::model::Category;
+    use crate::model::{Category, Causes, Stack};
 
     fn sampled(time_ns: u64, sampled_while: WhileSampled) -> Sampled {
-        Sampled { stack: Arc::default(), category: Category::Application, time_ns, sampled_while, file: None }
+        Sampled {
+            stack: Arc::default(),
+            category: Category::Application,
+            time_ns,
+            sampled_while,
+            ticks: 1,
+            file: None,
+        }
     }
 
     #[test]
@@ -82,6 +91,19 @@ mod tests {
         assert!(turns.take(7, 100).is_none());
         assert!(turns.take(7, 200).is_some());
         assert!(turns.take(7, 200).is_none(), "a turn ends once");
+    }
+
+    #[test]
+    fn a_sample_counts_once_in_its_turn_and_by_its_ticks_in_the_standing_picture() {
+        let mut turns = Turns::default();
+        let (early, late): (Arc<Stack>, _) =
+            (Arc::default(), Arc::new(Stack { truncated: true, ..Stack::default() }));
+        turns.sample(7, 100, Sampled { ticks: 4, stack: early, ..sampled(110, WhileSampled::Running) });
+        turns.sample(7, 100, Sampled { stack: late, ..sampled(120, WhileSampled::Running) });
+        let times = |stacks: &[StackTime]| -> Vec<u64> { stacks.iter().map(|s| s.time_ns).collect() };
+        assert_eq!(times(&turns.drain()[0].1), [4 * SAMPLE_PERIOD_NS, SAMPLE_PERIOD_NS]);
+        let causes = Causes::from_parts(60, &[0; PARTS]);
+        assert_eq!(times(&turns.take(7, 100).unwrap().stacks(&causes, 0)), [30, 30]);
     }
 
     #[test]

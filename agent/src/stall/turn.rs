@@ -34,6 +34,8 @@ pub struct Sampled {
     /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
     pub sampled_while: WhileSampled,
+    /// How many ticks of the sampling clock it stands for over all turns; in its own turn it is one like any other.
+    pub ticks: u64,
     /// The file whose descriptor it falls asleep with.
     pub file: Option<Arc<str>>,
 }
@@ -41,6 +43,7 @@ pub struct Sampled {
 #[derive(Clone, Debug, Default)]
 struct Counts {
     samples: u64,
+    ticks: u64,
     asleep_ns: u64,
 }
 
@@ -74,7 +77,9 @@ impl Turn {
     }
 
     pub(super) fn add(&mut self, sampled: Sampled) {
-        self.counts_of(&sampled).samples += 1;
+        let counts = self.counts_of(&sampled);
+        counts.samples += 1;
+        counts.ticks += sampled.ticks;
         *self.samples.entry((sampled.category, sampled.sampled_while)).or_default() += 1;
         if sampled.sampled_while == WhileSampled::FallingAsleep {
             self.sleep = Some(sampled.clone());
@@ -115,32 +120,34 @@ impl Turn {
         let cpu = self.per_sample(WhileSampled::Running, ran_ns(causes));
         let gc = self.per_sample(WhileSampled::Collecting, causes.ns(Cause::Gc));
         self.stack_times(
-            |sampled_while| match sampled_while {
-                WhileSampled::Running => cpu,
-                WhileSampled::Collecting => gc,
-                WhileSampled::Writing => SAMPLE_PERIOD_NS as f64,
-                WhileSampled::FallingAsleep => 0.0,
+            |sampled_while, counts| {
+                let per_sample_ns = match sampled_while {
+                    WhileSampled::Running => cpu,
+                    WhileSampled::Collecting => gc,
+                    WhileSampled::Writing => SAMPLE_PERIOD_NS as f64,
+                    WhileSampled::FallingAsleep => 0.0,
+                };
+                (counts.samples as f64 * per_sample_ns) as u64
             },
             asleep_ns,
         )
     }
 
-    /// The same with the sampling period for every sample: where no cause is known for the whole.
+    /// The same with the sampling period for every tick: where no cause is known for the whole.
     pub fn by_period(&self) -> Vec<StackTime> {
         self.stack_times(
-            |sampled_while| match sampled_while {
-                WhileSampled::FallingAsleep => 0.0,
-                _ => SAMPLE_PERIOD_NS as f64,
+            |sampled_while, counts| match sampled_while {
+                WhileSampled::FallingAsleep => 0,
+                _ => counts.ticks * SAMPLE_PERIOD_NS,
             },
             0,
         )
     }
 
-    fn stack_times(&self, per_sample_ns: impl Fn(WhileSampled) -> f64, asleep_ns: u64) -> Vec<StackTime> {
+    fn stack_times(&self, awake_ns: impl Fn(WhileSampled, &Counts) -> u64, asleep_ns: u64) -> Vec<StackTime> {
         let mut times: Vec<StackTime> = Vec::with_capacity(self.counts.len());
         for ((stack, category, sampled_while), counts) in &self.counts {
-            let mut time_ns =
-                (counts.samples as f64 * per_sample_ns(*sampled_while)) as u64 + counts.asleep_ns;
+            let mut time_ns = awake_ns(*sampled_while, counts) + counts.asleep_ns;
             let is_asleep = |sleep: &Sampled| {
                 *sampled_while == WhileSampled::FallingAsleep && Arc::ptr_eq(&sleep.stack, stack)
             };
@@ -223,7 +230,7 @@ mod tests {
     }
 
     fn sampled(stack: &Arc<Stack>, category: Category, sampled_while: WhileSampled) -> Sampled {
-        Sampled { stack: Arc::clone(stack), category, time_ns: 5, sampled_while, file: None }
+        Sampled { stack: Arc::clone(stack), category, time_ns: 5, sampled_while, ticks: 1, file: None }
     }
 
     #[test]

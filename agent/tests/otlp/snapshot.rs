@@ -13,8 +13,8 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    Availability, Causes, CpuTime, HeapChange, Histogram, Identity, Pauses, Process, ProcessId, Signal,
-    Snapshot, Stdio, StreamKind, Thread, ThreadKind,
+    Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Process, ProcessId,
+    Rejections, Signal, Snapshot, Stdio, StreamKind, Thread, ThreadKind,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -65,6 +65,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,
+        rejections: Rejections::default(),
+        deopts: Deopts::default(),
     }
 }
 
@@ -118,6 +120,7 @@ pub(crate) fn process(pid: u32) -> Process {
             namespaced_pid: Some(1),
             parent_pid: 1,
             user_id: 1000,
+            heap_limit_bytes: Some(4 << 30),
         }),
         signals: Arc::new(Signal::ALL.into_iter().map(|signal| (signal, Availability::Ok)).collect()),
         started: at(0),
@@ -125,7 +128,7 @@ pub(crate) fn process(pid: u32) -> Process {
         rss_bytes: Some(64 << 20),
         cpu_throttled_ns: None,
         cpu: Some(CpuTime { user_ns: 7 * SECOND, system_ns: 2 * SECOND }),
-        heap_limit_bytes: Some(4 << 30),
+        run_delay_ns: None,
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
         threads: vec![busy_thread(pid, ThreadKind::Main), busy_thread(pid + 1, ThreadKind::Worker)],
@@ -142,5 +145,7 @@ pub(crate) fn snapshot(time: SystemTime, processes: Vec<Process>) -> Snapshot {
         stalls: Vec::new(),
         pauses: Vec::new(),
         stacks: Vec::new(),
+        occasions: Vec::new(),
+        notices: Vec::new(),
     }
 }

@@ -1,0 +1,132 @@
+//! What happens once or now and then: rejected promises, deoptimisations, and what ends a process.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{ProcessId, Stack};
+
+/// Rejected promises that nobody handled in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// For each of these Node emitted `unhandledRejection`.
+    pub unhandled: u64,
+    /// Of promises that had been rejected in an earlier turn: they got a handler after all.
+    pub handled_late: u64,
+}
+
+/// Optimised code that was thrown away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deopts {
+    /// It met what it was not compiled for.
+    pub eager: u64,
+    /// Something it relied on had changed elsewhere.
+    pub lazy: u64,
+}
+
+impl Rejections {
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            unhandled: self.unhandled.saturating_sub(earlier.unhandled),
+            handled_late: self.handled_late.saturating_sub(earlier.handled_late),
+        }
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.unhandled += other.unhandled;
+        self.handled_late += other.handled_late;
+    }
+}
+
+impl Deopts {
+    pub fn total(self) -> u64 {
+        self.eager + self.lazy
+    }
+
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { eager: self.eager.saturating_sub(earlier.eager), lazy: self.lazy.saturating_sub(earlier.lazy) }
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.eager += other.eager;
+        self.lazy += other.lazy;
+    }
+}
+
+/// What a stack was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Occasion {
+    /// A promise was rejected that nobody handled.
+    Rejection,
+    /// The innermost function of a script lost its optimised code.
+    Deopt,
+    /// The young generation was full: what the stack allocates filled it.
+    Allocation,
+}
+
+impl Occasion {
+    pub const ALL: [Self; 3] = [Self::Rejection, Self::Deopt, Self::Allocation];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rejection => "rejection",
+            Self::Deopt => "deopt",
+            Self::Allocation => "allocation",
+        }
+    }
+}
+
+/// A stack, and how often it was taken since the previous snapshot. Stacks are bounded in number per second, so these are
+/// samples; counts are in [`Rejections`] and [`Deopts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OccasionStack {
+    pub process: ProcessId,
+    pub tid: u32,
+    pub occasion: Occasion,
+    pub stack: Arc<Stack>,
+    pub count: u64,
+}
+
+/// What is worth telling of a process at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoticeKind {
+    /// An exception that nobody caught; unless the application handles `uncaughtException`, it ends the process.
+    UncaughtException,
+    /// The same with the reason of a rejected promise.
+    UncaughtRejection,
+    /// V8 asked to be allowed more heap than its limit.
+    NearHeapLimit,
+    /// V8 gave up; the process ends.
+    OutOfMemory,
+    /// A server began to listen.
+    Listening,
+}
+
+impl NoticeKind {
+    pub const ALL: [Self; 5] = [
+        Self::UncaughtException,
+        Self::UncaughtRejection,
+        Self::NearHeapLimit,
+        Self::OutOfMemory,
+        Self::Listening,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UncaughtException => "uncaught_exception",
+            Self::UncaughtRejection => "uncaught_rejection",
+            Self::NearHeapLimit => "near_heap_limit",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Listening => "listening",
+        }
+    }
+}
+
+/// When it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub process: ProcessId,
+    pub tid: u32,
+    pub kind: NoticeKind,
+    pub time: SystemTime,
+}

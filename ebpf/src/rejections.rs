@@ -1,0 +1,207 @@
+//! Promises that are rejected while nobody handles them, exceptions that nobody catches, and a heap at its limit.
+//!
+//! V8 tells Node of every rejection without a handler, and again when a handler comes: `await` in a `try` block does both
+//! within microseconds. Node warns of what has no handler when its callbacks and microtasks are done, at the end of the turn at
+//! the latest, so what is left then counts. A handler that comes in a later callback of the same turn looks to us like one in
+//! time; Node has emitted `unhandledRejection` by then.
+
+use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
+use nodeprobe_ebpf::{
+    Event, EventKind, ThreadRecord,
+    event::{EVENT_VALUES, HEAP_NEAR_LIMIT, HEAP_OUT_OF_MEMORY},
+    sample::SAMPLE_REJECTION,
+    thread::REJECTED_SLOTS,
+};
+
+use crate::{emit, registers, sampler, target};
+
+/// Values of `v8::PromiseRejectEvent`.
+const REJECT_WITH_NO_HANDLER: u32 = 0;
+const HANDLER_ADDED_AFTER_REJECT: u32 = 1;
+
+/// So many stacks of rejections are taken in this time per thread: what a `try` block catches comes by here as well, and of a
+/// chain of promises that fails it is often the last one that nobody handles.
+const SAMPLE_INTERVAL_NS: u64 = 20_000_000;
+const SAMPLE_BURST: u32 = 8;
+/// Two attachments to one file run one after the other within this time. No two calls of these functions come so close: the
+/// trap alone takes longer.
+const REPEAT_NS: u64 = 700;
+
+/// Whether the hit at `sp` has been dealt with by an earlier attachment to the same place.
+#[inline(always)]
+pub(crate) fn is_repeat(thread: &ThreadRecord, sp: u64) -> bool {
+    thread.hit_sp == sp && target::now_ns() - thread.hit_ns < REPEAT_NS
+}
+
+/// To be called last: see [`is_repeat`].
+#[inline(always)]
+pub(crate) fn dealt_with(thread: &mut ThreadRecord, sp: u64) {
+    thread.hit_sp = sp;
+    thread.hit_ns = target::now_ns();
+}
+
+/// `node::PromiseRejectCallback(v8::PromiseRejectMessage)`: a struct of promise, event and value by value, on x86-64 above
+/// the return address, elsewhere behind the pointer in the first register.
+#[uprobe]
+pub(crate) fn promise_reject(ctx: ProbeContext) -> u32 {
+    let Some(thread) = target::current() else { return 0 };
+    let sp = registers::sp();
+    if is_repeat(thread, sp) {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
+    let read = unsafe { bpf_probe_read_user(message(&ctx, sp) as *const [u64; 2]) };
+    let Ok([handle, event]) = read else { return 0 };
+    // SAFETY: as above. A handle points to where the collector keeps the promise's address.
+    let promise = unsafe { bpf_probe_read_user(handle as *const u64) }.unwrap_or(0);
+    match event as u32 {
+        REJECT_WITH_NO_HANDLER => rejected(thread, promise),
+        HANDLER_ADDED_AFTER_REJECT => handled(thread, promise),
+        _ => {}
+    }
+    dealt_with(thread, sp);
+    0
+}
+
+/// Where the `PromiseRejectMessage` is.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn message(_ctx: &ProbeContext, sp: u64) -> u64 {
+    sp.wrapping_add(8)
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn message(ctx: &ProbeContext, _sp: u64) -> u64 {
+    ctx.arg::<u64>(0).unwrap_or(0)
+}
+
+#[inline(always)]
+fn rejected(thread: &mut ThreadRecord, promise: u64) {
+    let mut slot = -1;
+    for index in 0..REJECTED_SLOTS {
+        if slot < 0 && thread.rejected[index] == 0 && promise != 0 {
+            thread.rejected[index] = promise;
+            slot = index as i32;
+        }
+    }
+    if slot < 0 {
+        thread.rejected_more += 1;
+    }
+    let now = target::now_ns();
+    if now - thread.rejection_sample_ns >= SAMPLE_INTERVAL_NS {
+        thread.rejection_sample_ns = now;
+        thread.rejection_samples = 0;
+    }
+    if thread.rejection_samples < SAMPLE_BURST {
+        thread.rejection_samples += 1;
+        if slot >= 0 {
+            thread.rejected_sampled |= 1 << (slot & 31);
+        }
+        sampler::occasion(thread, SAMPLE_REJECTION, now, slot);
+    }
+}
+
+#[inline(always)]
+fn handled(thread: &mut ThreadRecord, promise: u64) {
+    let (mut found, mut some) = (false, REJECTED_SLOTS);
+    for index in 0..REJECTED_SLOTS {
+        if thread.rejected[index] != 0 {
+            if thread.rejected[index] == promise && !found {
+                free(thread, index);
+                found = true;
+            } else {
+                some = index;
+            }
+        }
+    }
+    if found {
+        return;
+    }
+    if thread.rejected_more > 0 {
+        thread.rejected_more -= 1;
+    } else if thread.rejected_moved != 0 && some < REJECTED_SLOTS {
+        free(thread, some);
+    } else {
+        thread.rejections_handled_late += 1;
+    }
+}
+
+#[inline(always)]
+fn free(thread: &mut ThreadRecord, slot: usize) {
+    thread.rejected[slot] = 0;
+    thread.rejected_sampled &= !(1 << slot);
+}
+
+/// The turn ends; the caller has opened the change.
+#[inline(always)]
+pub(crate) fn end_turn(thread: &mut ThreadRecord) {
+    thread.rejected_moved = 0;
+    let mut slots = 0;
+    let mut count = thread.rejected_more;
+    for index in 0..REJECTED_SLOTS {
+        if thread.rejected[index] != 0 {
+            thread.rejected[index] = 0;
+            slots |= 1 << index;
+            count += 1;
+        }
+    }
+    if count == 0 {
+        return;
+    }
+    thread.rejected_more = 0;
+    // Of a slot without its own sample an earlier promise's may be known.
+    let unsampled = slots & !u64::from(thread.rejected_sampled);
+    thread.rejected_sampled = 0;
+    thread.rejections += u64::from(count);
+    let mut values = [0; EVENT_VALUES];
+    values[0] = slots & !unsampled;
+    values[1] = unsampled.count_ones().into();
+    tell(thread, EventKind::Rejected, count, thread.since_ns, values);
+}
+
+/// `node::errors::TriggerUncaughtException(Isolate*, Local<Value>, Local<Message>, bool from_promise)`.
+#[uprobe]
+pub(crate) fn uncaught_exception(ctx: ProbeContext) -> u32 {
+    let Some(thread) = target::current() else { return 0 };
+    let sp = registers::sp();
+    if !is_repeat(thread, sp) {
+        let from_promise = ctx.arg::<u64>(3).unwrap_or(0) as u32 & 1;
+        tell(thread, EventKind::Uncaught, from_promise, target::now_ns(), [0; EVENT_VALUES]);
+        dealt_with(thread, sp);
+    }
+    0
+}
+
+/// `node::OOMErrorHandler`.
+#[uprobe]
+pub(crate) fn out_of_memory(_ctx: ProbeContext) -> u32 {
+    heap_limit(HEAP_OUT_OF_MEMORY)
+}
+
+/// `v8::internal::Heap::InvokeNearHeapLimitCallback`.
+#[uprobe]
+pub(crate) fn near_heap_limit(_ctx: ProbeContext) -> u32 {
+    heap_limit(HEAP_NEAR_LIMIT)
+}
+
+#[inline(always)]
+fn heap_limit(detail: u32) -> u32 {
+    if let Some(thread) = target::current() {
+        tell(thread, EventKind::HeapLimit, detail, target::now_ns(), [0; EVENT_VALUES]);
+    }
+    0
+}
+
+#[inline(always)]
+fn tell(thread: &ThreadRecord, kind: EventKind, detail: u32, start_ns: u64, values: [u64; EVENT_VALUES]) {
+    emit::send(&Event {
+        kind: kind as u32,
+        detail,
+        tgid: thread.tgid,
+        tid: thread.tid,
+        start_ns,
+        duration_ns: 0,
+        values,
+    });
+}
