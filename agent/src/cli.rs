@@ -24,6 +24,11 @@ pub enum Command {
     /// Show what the event loops, GC and log pipes of every Node process are doing, live
     #[command(after_help = "Exit codes: 0 ok, 1 error, 3 no Node process seen, 64 usage")]
     Top(Top),
+    /// Watch for a while, then say what is wrong, where, and what to do
+    #[command(
+        after_help = "Exit codes: 0 healthy, 1 error, 2 something is wrong, 3 no Node process seen, 64 usage"
+    )]
+    Diagnose(Diagnose),
     /// Print every stall as it ends, with what it was spent with, one line each
     Trace(Trace),
     /// Record into a file, for later or for another viewer
@@ -109,6 +114,23 @@ pub struct Top {
     /// Where to write log messages while the screen is in use
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+#[derive(Args, Debug)]
+pub struct Diagnose {
+    /// Only this process (may be given several times)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// How long to watch (`10s`, `5m`); leaks show only after a while
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = parse_span)]
+    pub duration: Duration,
+    /// Go on until Ctrl-C, and report whenever something changes
+    #[arg(long)]
+    pub watch: bool,
+    #[arg(long, value_enum, default_value_t = ListingFormat::Text)]
+    pub format: ListingFormat,
     #[command(flatten)]
     pub observe: Observe,
 }

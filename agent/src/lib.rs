@@ -27,3 +27,4 @@ pub mod syscalls;
 pub mod target;
 pub mod tui;
 pub mod v8;
+pub mod verdict;

@@ -17,6 +17,7 @@ fn main() {
     };
     let result = match cli.command {
         Command::Top(arguments) => command::top::run(&arguments),
+        Command::Diagnose(arguments) => command::diagnose::run(&arguments),
         Command::Trace(arguments) => command::trace::run(&arguments),
         Command::Record(arguments) => command::record::run(&arguments),
         Command::Ps(arguments) => command::ps::run(&arguments),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod csv;
+pub mod diagnosis;
 pub mod document;
 pub mod printable;
 pub mod profile;

@@ -20,10 +20,12 @@ pub enum Tab {
     Stalls,
     Flame,
     Breakdown,
+    /// What is wrong, and what to do.
+    Findings,
 }
 
 impl Tab {
-    pub const ALL: [Self; 4] = [Self::Overview, Self::Stalls, Self::Flame, Self::Breakdown];
+    pub const ALL: [Self; 5] = [Self::Overview, Self::Stalls, Self::Flame, Self::Breakdown, Self::Findings];
 
     pub const fn title(self) -> &'static str {
         match self {
@@ -31,6 +33,7 @@ impl Tab {
             Self::Stalls => "stall log",
             Self::Flame => "flame graph",
             Self::Breakdown => "breakdown",
+            Self::Findings => "findings",
         }
     }
 }
@@ -89,7 +92,7 @@ impl Detail {
         self.log.settle(history);
         self.open = self.open.take().and_then(|open| open.settle(history));
         self.profile = match self.tab {
-            Tab::Overview | Tab::Stalls => None,
+            Tab::Overview | Tab::Stalls | Tab::Findings => None,
             Tab::Flame | Tab::Breakdown => {
                 thread_of(history, key).and_then(|thread| Profile::of(history, thread.tid)).map(Arc::new)
             }

@@ -10,6 +10,7 @@ use crate::{
         document::{is_observed, max_s, quantile_s},
         printable,
     },
+    verdict::{Mode, Severity},
 };
 
 /// A turn under way is shown from this age on: shorter ones are the rule, and a column that flickers is not read.
@@ -31,6 +32,16 @@ pub enum Level {
     Normal,
     Warning,
     Critical,
+}
+
+impl From<Severity> for Level {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Normal,
+            Severity::Warning => Self::Warning,
+            Severity::Critical => Self::Critical,
+        }
+    }
 }
 
 impl Level {
@@ -65,6 +76,8 @@ pub struct Row {
     pub stall_cause: Option<Cause>,
     /// Whom the turn under way is blamed on so far, if it is shown; else most of the stalled time of the window.
     pub culprit: Option<Culprit>,
+    /// The worst that is wrong with the process.
+    pub finding: Option<(Mode, Severity)>,
     pub gc_ratio: Option<f64>,
     pub gc_longest_s: Option<f64>,
     pub stdout_kind: Option<StreamKind>,
@@ -142,6 +155,7 @@ impl Row {
             stalled_s_per_minute: rate.map(|rate| rate.stalled_s_per_minute),
             stall_cause: causes.and_then(|causes| causes.leading()).map(|(cause, _)| cause),
             culprit,
+            finding: None,
             gc_ratio: None,
             gc_longest_s: None,
             stdout_kind: None,

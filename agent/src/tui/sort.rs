@@ -26,6 +26,7 @@ pub enum Column {
     Stalled,
     Cause,
     Culprit,
+    Finding,
     GcRatio,
     GcLongest,
     Stdout,
@@ -38,7 +39,7 @@ pub enum Column {
 
 impl Column {
     /// From left to right.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Pid,
         Self::Service,
         Self::Node,
@@ -52,6 +53,7 @@ impl Column {
         Self::Stalled,
         Self::Cause,
         Self::Culprit,
+        Self::Finding,
         Self::GcRatio,
         Self::GcLongest,
         Self::Stdout,
@@ -77,6 +79,7 @@ impl Column {
             Self::Stalled => "STALLED",
             Self::Cause => "CAUSE",
             Self::Culprit => "CULPRIT",
+            Self::Finding => "FINDING",
             Self::GcRatio => "GC%",
             Self::GcLongest => "GCMAX",
             Self::Stdout => "STDOUT",
@@ -104,6 +107,7 @@ impl Column {
             Self::Stalled => "time lost in them, last 60 s",
             Self::Cause => "what most of that time was spent with",
             Self::Culprit => "the function most of that time is blamed on",
+            Self::Finding => "what is wrong, last 60 s; the page of the process says more",
             Self::GcRatio => "share of time paused by GC",
             Self::GcLongest => "longest GC pause of the last 60 s, ms",
             Self::Stdout => "what stdout is",
@@ -117,7 +121,10 @@ impl Column {
 
     /// Text reads from the left, numbers line up on the right.
     pub const fn is_text(self) -> bool {
-        matches!(self, Self::Service | Self::Node | Self::Stdout | Self::Cause | Self::Culprit)
+        matches!(
+            self,
+            Self::Service | Self::Node | Self::Stdout | Self::Cause | Self::Culprit | Self::Finding
+        )
     }
 
     /// What one looks for first in this column stands on top: names and ids from the lowest, numbers from the highest.
@@ -152,6 +159,7 @@ impl Column {
             Self::Stalled => or_unknown(row.stalled_s_per_minute, duration),
             Self::Cause => row.stall_cause.map_or_else(String::new, |cause| cause.name().to_owned()),
             Self::Culprit => row.culprit.as_ref().map(culprit::label).unwrap_or_default(),
+            Self::Finding => row.finding.map_or_else(String::new, |(mode, _)| mode.id().to_owned()),
             Self::GcRatio => of_process(or_unknown(row.gc_ratio, percent)),
             Self::GcLongest => of_process(or_unknown(row.gc_longest_s, milliseconds)),
             Self::Stdout => of_process(or_unknown(row.stdout_kind, |kind| kind.name().to_owned())),
@@ -177,6 +185,7 @@ impl Column {
             Self::GcLongest => Level::of(row.gc_longest_s, 0.05, 0.1),
             Self::Blocked => Level::of(row.stdout_blocked_ratio, 0.01, 0.05),
             Self::Heap => Level::of(row.heap_used_ratio, 0.8, 0.95),
+            Self::Finding => row.finding.map_or(Level::Normal, |(_, severity)| Level::from(severity)),
             Self::Cause
             | Self::Culprit
             | Self::Pid
@@ -247,6 +256,10 @@ impl Sort {
             Column::Stalled => self.numbers(a.stalled_s_per_minute, b.stalled_s_per_minute),
             Column::Cause => self.known_first(a.stall_cause, b.stall_cause),
             Column::Culprit => self.known_first(of_culprit(a), of_culprit(b)),
+            Column::Finding => {
+                let of = |row: &Row| row.finding.map(|(mode, severity)| (severity, std::cmp::Reverse(mode)));
+                self.known_first(of(a), of(b))
+            }
             Column::GcRatio => self.numbers(a.gc_ratio, b.gc_ratio),
             Column::GcLongest => self.numbers(a.gc_longest_s, b.gc_longest_s),
             Column::Blocked => self.numbers(a.stdout_blocked_ratio, b.stdout_blocked_ratio),

@@ -11,7 +11,10 @@ use super::{
     row::{Row, RowKey},
     sort::{Column, Sort},
 };
-use crate::model::{Interval, ProcessId};
+use crate::{
+    model::{Interval, ProcessId},
+    verdict::Judge,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
@@ -43,6 +46,7 @@ pub enum Action {
 pub struct Readings {
     pub interval: Option<Arc<Interval>>,
     pub history: History,
+    pub judge: Judge,
     /// Lost events since the first interval shown, by reason.
     pub lost: BTreeMap<&'static str, u64>,
 }
@@ -110,6 +114,7 @@ impl App {
     /// Takes the next interval in. A frozen screen goes on to collect behind what it shows.
     pub fn update(&mut self, interval: Arc<Interval>) {
         self.live.history.update(&interval, self.open_process());
+        self.live.judge.push(&interval);
         for (reason, count) in &interval.lost {
             *self.live.lost.entry(reason).or_default() += count;
         }
@@ -184,7 +189,10 @@ impl App {
             .filter(|process| self.filter.matches(process))
             .filter_map(|process| {
                 let history = readings.history.process(process.id)?;
-                Some(Row::of_process(process, history, interval.duration_s))
+                let mut rows = Row::of_process(process, history, interval.duration_s);
+                let findings = readings.judge.findings(process.id);
+                rows[0].finding = findings.first().map(|finding| (finding.mode, finding.severity));
+                Some(rows)
             })
             .collect();
         if self.tree {

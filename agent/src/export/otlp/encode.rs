@@ -16,11 +16,11 @@ use super::{
 use crate::model::{
     Cause, ProcessId, Signal, ThreadKind,
     catalog::{
-        self, CPU_MODE, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_USED,
-        ITERATION_AGE, ITERATION_DURATION, LOOP_STATE, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
-        PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE, STALL_DURATION, STALL_TIME,
-        STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
-        THREAD_TYPE,
+        self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION,
+        GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE,
+        PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE,
+        STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE,
+        STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
     },
 };
 
@@ -77,6 +77,7 @@ impl Encoder {
         let mut metrics = Vec::new();
         self.event_loop(process, &mut metrics);
         self.gc(process, &mut metrics);
+        self.happenings(process, &mut metrics);
         self.stdio(process, &mut metrics);
         self.whole_process(process, &mut metrics);
         let scope = InstrumentationScope {
@@ -167,6 +168,23 @@ impl Encoder {
             let used = process.heap_used_bytes.map(|bytes| (vec![], whole(bytes)));
             metrics.extend(numbers(&HEAP_USED, Self::sizes(process), used));
         }
+        let limit = process.identity.heap_limit_bytes.map(|bytes| (vec![], whole(bytes)));
+        metrics.extend(numbers(&HEAP_LIMIT, Self::sizes(process), limit));
+    }
+
+    fn happenings(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        let span = self.counters(process);
+        let (rejections, deopts) = (process.counters.rejections, process.counters.deopts);
+        if process.has(Signal::Rejections) {
+            let points = [(vec![], whole(rejections.unhandled))];
+            metrics.extend(numbers(&UNHANDLED_REJECTIONS, span, points));
+            metrics.extend(numbers(&LATE_HANDLERS, span, [(vec![], whole(rejections.handled_late))]));
+        }
+        if process.has(Signal::Deopts) {
+            let counts = DEOPT_KIND.values.iter().zip([deopts.eager, deopts.lazy]);
+            let points = counts.map(|(kind, count)| (vec![(DEOPT_KIND, *kind)], whole(count)));
+            metrics.extend(numbers(&DEOPTIMIZATIONS, span, points));
+        }
     }
 
     fn stdio(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
@@ -194,6 +212,10 @@ impl Encoder {
         let available = SIGNAL.values.iter().zip(Signal::ALL);
         let available =
             available.map(|(name, signal)| (vec![(SIGNAL, *name)], whole(u64::from(process.has(signal)))));
+        let active = catalog::FINDING
+            .values
+            .iter()
+            .map(|id| (vec![(catalog::FINDING, *id)], whole(u64::from(process.findings.contains(id)))));
         let cpu = process.counters.cpu.into_iter().flat_map(|cpu| {
             let [user, system] = [CPU_MODE.values[0], CPU_MODE.values[1]];
             [(user, cpu.user_ns), (system, cpu.system_ns)]
@@ -203,6 +225,7 @@ impl Encoder {
         let rss = process.rss_bytes.map(|bytes| (vec![], whole(bytes)));
         let found = [
             numbers(&SIGNAL_AVAILABLE, sizes, available),
+            numbers(&catalog::FINDING_ACTIVE, sizes, active),
             numbers(&PROCESS_CPU_TIME, cpu_span, cpu),
             numbers(&PROCESS_MEMORY_USAGE, sizes, rss),
             numbers(&PROCESS_UPTIME, sizes, [(vec![], since(process.started, process.time))]),

@@ -18,9 +18,12 @@ use super::{
     config::Temporality,
     stalls::{Stalls, Unclaimed},
 };
-use crate::model::{
-    Availability, Causes, CpuTime, Histogram, Identity, Pauses, Process, ProcessId, Signal, Snapshot, Stall,
-    Stdio, StreamKind, Thread, ThreadKind, catalog,
+use crate::{
+    model::{
+        Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Process, ProcessId, Rejections,
+        Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog, interval,
+    },
+    verdict::{Judge, Severity},
 };
 
 /// Processes that ended while no collector could be reached are kept for their last point; the oldest go first.
@@ -54,6 +57,8 @@ pub(super) struct Counters {
     pub(super) stalls: [Causes; 2],
     pub(super) stdio: BTreeMap<StdioKey, StdioCounters>,
     pub(super) cpu: Option<CpuTime>,
+    pub(super) rejections: Rejections,
+    pub(super) deopts: Deopts,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -86,6 +91,8 @@ pub(super) struct ProcessState {
     pub(super) cpu_since: SystemTime,
     pub(super) durations: Durations,
     pub(super) durations_since: SystemTime,
+    /// Failure modes that are found now.
+    pub(super) findings: Vec<&'static str>,
     /// Busy and idle since the last accepted export, for the utilization, whatever the temporality.
     interval_ns: [(u64, u64); 2],
     pub(super) exited: bool,
@@ -133,6 +140,7 @@ impl ProcessState {
             cpu_since: if baseline { process.observed_since } else { process.started },
             durations: Durations::default(),
             durations_since: process.observed_since,
+            findings: Vec::new(),
             interval_ns: [(0, 0); 2],
             exited: false,
             threads: HashMap::new(),
@@ -188,6 +196,8 @@ impl ProcessState {
         self.counters.busy_ns[kind] += busy;
         self.counters.idle_ns[kind] += idle;
         self.counters.stalls[kind].merge(&thread.stall_causes.since(&before.stall_causes));
+        self.counters.rejections.merge(thread.rejections.since(before.rejections));
+        self.counters.deopts.merge(thread.deopts.since(before.deopts));
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
@@ -256,6 +266,8 @@ fn blank(thread: &Thread) -> Thread {
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,
+        rejections: Rejections::default(),
+        deopts: Deopts::default(),
     }
 }
 
@@ -264,11 +276,14 @@ fn blank(thread: &Thread) -> Thread {
 pub(super) struct State {
     temporality: Temporality,
     processes: BTreeMap<ProcessId, ProcessState>,
+    judge: Judge,
+    /// The previous snapshot: what is wrong is judged by what happened between two.
+    earlier: Option<Snapshot>,
 }
 
 impl State {
     pub(super) fn new(temporality: Temporality) -> Self {
-        Self { temporality, processes: BTreeMap::new() }
+        Self { temporality, processes: BTreeMap::new(), judge: Judge::default(), earlier: None }
     }
 
     pub(super) fn processes(&self) -> impl Iterator<Item = &ProcessState> {
@@ -287,6 +302,18 @@ impl State {
                 snapshot.time,
             );
         }
+        if let Some(earlier) = &self.earlier {
+            self.judge.push(&interval::between(earlier, snapshot));
+        }
+        for process in &snapshot.processes {
+            if let Some(state) = self.processes.get_mut(&process.id) {
+                let findings = self.judge.findings(process.id).iter();
+                let loud =
+                    findings.filter(|finding| finding.is_primary() && finding.severity > Severity::Info);
+                state.findings = loud.map(|finding| finding.mode.id()).collect();
+            }
+        }
+        self.earlier = Some(snapshot.clone());
         // Left the snapshots without a farewell; exported once more as it was last seen.
         for id in gone {
             if let Some(process) = self.processes.get_mut(&id) {

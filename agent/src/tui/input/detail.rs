@@ -16,12 +16,13 @@ impl App {
     pub(super) fn detail_key(&mut self, code: KeyCode, control: bool, key: RowKey) {
         match code {
             KeyCode::Tab => return self.next_thread(),
-            KeyCode::Char(digit @ '1'..='4') => {
+            KeyCode::Char(digit @ '1'..='5') => {
                 return self.open_tab(Tab::ALL[digit as usize - '1' as usize]);
             }
             KeyCode::Char('l') => return self.toggle_tab(Tab::Stalls),
             KeyCode::Char('f') => return self.toggle_tab(Tab::Flame),
             KeyCode::Char('b') => return self.toggle_tab(Tab::Breakdown),
+            KeyCode::Char('v') => return self.toggle_tab(Tab::Findings),
             _ => {}
         }
         match self.detail.tab {
@@ -32,7 +33,7 @@ impl App {
             },
             Tab::Stalls => self.stalls_key(code, control, key),
             Tab::Flame => self.flame_key(code),
-            Tab::Breakdown => match code {
+            Tab::Breakdown | Tab::Findings => match code {
                 KeyCode::Esc | KeyCode::Backspace => self.open_tab(Tab::Overview),
                 _ => scroll(&mut self.detail.scroll, code),
             },

@@ -173,13 +173,14 @@ fn detail_hints(app: &App) -> &'static [(&'static str, &'static str)] {
             ("b", "breakdown"),
             ("Space", "freeze"),
         ],
-        (Tab::Overview | Tab::Breakdown, _) => &[
+        (Tab::Overview | Tab::Breakdown | Tab::Findings, _) => &[
             ("?", "help"),
             ("q", "quit"),
             ("Esc", "back"),
             ("l", "stall log"),
             ("f", "flame graph"),
             ("b", "breakdown"),
+            ("v", "findings"),
             ("Tab", "next thread"),
             ("j k", "scroll"),
             ("Space", "freeze"),

@@ -27,7 +27,7 @@ const CULPRIT_MAX: u16 = 56;
 const MARGIN: u16 = 1;
 
 /// What a narrow screen does without, the first one first. What is not named stays: which service, how busy.
-const DROP_ORDER: [Column; 19] = [
+const DROP_ORDER: [Column; 20] = [
     Column::Age,
     Column::Node,
     Column::TurnP50,
@@ -42,6 +42,7 @@ const DROP_ORDER: [Column; 19] = [
     Column::GcRatio,
     Column::Blocked,
     Column::Cause,
+    Column::Finding,
     Column::Culprit,
     Column::Pid,
     Column::Stalls,
@@ -54,6 +55,8 @@ const fn width(column: Column) -> u16 {
     match column {
         Column::Service => SERVICE_MIN,
         Column::Culprit => CULPRIT_MIN,
+        // `event-loop-starvation`.
+        Column::Finding => 21,
         Column::Cause => 13,
         Column::Node | Column::Current | Column::Stalls | Column::Stalled => 8,
         Column::Pid | Column::Thread | Column::TurnP99 | Column::TurnMax | Column::Stdout => 7,

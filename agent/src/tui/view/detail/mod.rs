@@ -3,6 +3,7 @@
 mod breakdown;
 mod causes;
 mod events;
+mod findings;
 mod flame;
 mod graphs;
 mod stall;
@@ -93,6 +94,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, key: RowKey
         Tab::Breakdown => {
             let last = breakdown::draw(frame, body, &app.detail, &context);
             app.detail.scroll = app.detail.scroll.min(last);
+        }
+        Tab::Findings => {
+            let lines =
+                findings::lines(readings.judge.findings(key.process), palette, usize::from(body.width));
+            app.detail.scroll = app.detail.scroll.min(scrolled(frame, body, lines, app.detail.scroll));
         }
     }
 }

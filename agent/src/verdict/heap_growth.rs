@@ -1,0 +1,72 @@
+//! What is kept grows and grows, until V8 gives up or the kernel kills.
+
+use super::{
+    Finding, History, Mode, Severity, bytes, duration,
+    slope::theil_sen,
+    thresholds::{HEAP_COLLECTIONS_LEAST, HEAP_GROWTH, HEAP_TIME_TO_LIMIT_S, limit},
+};
+use crate::model::{NoticeKind, Occasion};
+
+const MODE: Mode = Mode::HeapGrowth;
+
+pub(super) fn check(history: &History) -> Option<Finding> {
+    let culprit = || history.blamed_for(Occasion::Allocation).map(|(culprit, _)| culprit);
+    for (kind, text) in [
+        (NoticeKind::OutOfMemory, "V8 ran out of memory and Node ended the process"),
+        (NoticeKind::NearHeapLimit, "V8 has reached the limit of its heap and is about to give up"),
+    ] {
+        if history.has_been_told(kind) {
+            let mut finding = Finding::new(MODE, Severity::Critical, history, text.to_owned());
+            if let Some(limit) = history.heap_limit_bytes() {
+                finding = finding.with([("heap_limit_bytes", limit as f64)]);
+            }
+            return Some(finding.blaming(culprit()));
+        }
+    }
+    let sizes = history.heap_sizes();
+    let (first, last) = (sizes.first()?, sizes.last()?);
+    if sizes.len() < HEAP_COLLECTIONS_LEAST {
+        return None;
+    }
+    // A cache that has filled grows no more: the later half must grow like the whole.
+    let slope = theil_sen(&sizes)?;
+    let late_slope = theil_sen(&sizes[sizes.len() / 2..]).unwrap_or(slope);
+    let slope = slope.min(late_slope.max(0.0));
+    let steps_up = sizes.windows(2).filter(|pair| pair[1].1 > pair[0].1).count();
+    let growth = slope * (last.0 - first.0);
+    let is_growing = 4 * steps_up >= 3 * (sizes.len() - 1) && late_slope > 0.0;
+    if !is_growing || growth < limit(HEAP_GROWTH, MODE, history) * first.1 {
+        return None;
+    }
+    let grown = format!(
+        "the heap after full collections grows by {} per minute and has {} now",
+        bytes(slope * 60.0),
+        bytes(last.1)
+    );
+    let mut evidence = vec![
+        ("heap_slope_bytes_per_s", slope),
+        ("heap_used_bytes", last.1),
+        ("full_collections", sizes.len() as f64),
+        ("observed_s", last.0 - first.0),
+    ];
+    let (severity, summary) = match history.heap_limit_bytes() {
+        None => (Severity::Warning, format!("{grown}; its limit is not known")),
+        Some(limit) => {
+            let left_s = (limit as f64 - last.1).max(0.0) / slope;
+            evidence.extend([("heap_limit_bytes", limit as f64), ("time_to_limit_s", left_s)]);
+            let severity = if left_s <= HEAP_TIME_TO_LIMIT_S.critical {
+                Severity::Critical
+            } else if left_s <= HEAP_TIME_TO_LIMIT_S.warning {
+                Severity::Warning
+            } else {
+                Severity::Info
+            };
+            let limit = bytes(limit as f64);
+            (severity, format!("{grown}; it reaches its limit of {limit} in {}", duration(left_s)))
+        }
+    };
+    if let Some(rss) = history.rss_bytes() {
+        evidence.push(("rss_bytes", rss as f64));
+    }
+    Some(Finding::new(MODE, severity, history, summary).with(evidence).blaming(culprit()))
+}

@@ -1,0 +1,377 @@
+//! The last intervals of one process, and the sums over them that the checks ask for.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::Mode;
+use crate::{
+    model::{
+        Category, Cause, Causes, Culprit, Interval, Notice, NoticeKind, Occasion, OccasionStack, StackTime,
+        Stall, StreamKind, ThreadKind, interval::ProcessInterval,
+    },
+    stack::culprit::culprit,
+};
+
+/// Sizes after full collections that are remembered, whatever the window: growth is a matter of time.
+const HEAP_SIZES_MAX: usize = 256;
+/// Distinct stacks of an interval that are remembered, those with most time first.
+const STACKS_MAX: usize = 256;
+
+/// What one process did.
+#[derive(Clone, Debug)]
+pub struct History {
+    window_s: f64,
+    seen: VecDeque<Seen>,
+    /// Modes that are found at the moment.
+    pub(super) active: BTreeSet<Mode>,
+    /// Seconds since the first interval, and the bytes in use after the last full collection of each interval that had one.
+    heap_sizes: VecDeque<(f64, f64)>,
+    now_s: f64,
+    startup: Option<Stall>,
+    /// Seconds from the start of the process.
+    listening_s: Option<f64>,
+    notices: Vec<Notice>,
+    heap_limit_bytes: Option<u64>,
+    exited: bool,
+}
+
+/// One interval.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    duration_s: f64,
+    stalls: Vec<Stall>,
+    /// Of the main thread: the turn under way.
+    turn_ns: u64,
+    turn_causes: Causes,
+    turn_culprit: Option<Culprit>,
+    gc_ns: u64,
+    gc_pauses: u64,
+    gc_longest_ns: u64,
+    long_pauses: u64,
+    stdio: [Stream; 2],
+    run_delay_ns: Option<u64>,
+    throttled_ns: Option<u64>,
+    rejections: u64,
+    rejections_handled_late: u64,
+    deopts: u64,
+    rss_bytes: Option<u64>,
+    stacks: Vec<StackTime>,
+    occasions: Vec<OccasionStack>,
+}
+
+/// stdout or stderr over the window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stream {
+    pub kind: Option<StreamKind>,
+    pub blocked_ns: u64,
+    pub refused: u64,
+    pub writes: u64,
+    pub bytes: u64,
+}
+
+/// Some stalls together.
+#[derive(Clone, Debug, Default)]
+pub struct Stalls {
+    pub count: usize,
+    pub time_ns: u64,
+    pub longest_ns: u64,
+}
+
+/// Causes that run code, whatever code.
+pub const RUNNING: [Cause; 4] = [Cause::JavaScript, Cause::Compile, Cause::Native, Cause::OnCpu];
+
+impl History {
+    pub fn new(window_s: f64) -> Self {
+        Self {
+            window_s,
+            seen: VecDeque::new(),
+            active: BTreeSet::new(),
+            heap_sizes: VecDeque::new(),
+            now_s: 0.0,
+            startup: None,
+            listening_s: None,
+            notices: Vec::new(),
+            heap_limit_bytes: None,
+            exited: false,
+        }
+    }
+
+    /// Takes in what `process` did in `interval`, and forgets what is older than the window.
+    pub fn push(&mut self, process: &ProcessInterval, interval: &Interval) {
+        self.now_s += interval.duration_s;
+        self.exited = process.exited;
+        self.heap_limit_bytes = process.heap_limit_bytes.or(self.heap_limit_bytes);
+        if process.major.durations.count > 0
+            && let Some(bytes) = process.major.last.after_bytes
+        {
+            if self.heap_sizes.len() == HEAP_SIZES_MAX {
+                self.heap_sizes.pop_front();
+            }
+            self.heap_sizes.push_back((self.now_s, bytes as f64));
+        }
+        let mut seen = Seen { duration_s: interval.duration_s, ..Seen::default() };
+        for thread in &process.threads {
+            if thread.kind == ThreadKind::Main {
+                seen.turn_ns = thread.current_turn_ns.unwrap_or(0);
+                seen.turn_causes = thread.current_turn_causes;
+                seen.turn_culprit.clone_from(&thread.current_turn_culprit);
+            }
+        }
+        for stall in interval.stalls.iter().filter(|stall| stall.process == process.id) {
+            if stall.startup && stall.thread == ThreadKind::Main {
+                self.startup = Some(stall.clone());
+            } else {
+                seen.stalls.push(stall.clone());
+            }
+        }
+        for pauses in [&process.minor, &process.major] {
+            seen.gc_ns += pauses.durations.sum_ns;
+            seen.gc_pauses += pauses.durations.count;
+            seen.gc_longest_ns = seen.gc_longest_ns.max(pauses.durations.interval_max_ns.unwrap_or(0));
+        }
+        let long_ns = (super::thresholds::GC_LONG_PAUSE_S * 1e9) as u64;
+        let long =
+            |pause: &&crate::model::LongPause| pause.process == process.id && pause.duration_ns >= long_ns;
+        seen.long_pauses = interval.pauses.iter().filter(long).count() as u64;
+        for (stream, stdio) in seen.stdio.iter_mut().zip([&process.stdout, &process.stderr]) {
+            *stream = Stream {
+                kind: stdio.kind,
+                blocked_ns: stdio.blocked_ns,
+                refused: stdio.eagain,
+                writes: stdio.writes,
+                bytes: stdio.bytes,
+            };
+        }
+        (seen.run_delay_ns, seen.throttled_ns) = (process.run_delay_ns, process.cpu_throttled_ns);
+        seen.rejections = process.rejections.unhandled;
+        seen.rejections_handled_late = process.rejections.handled_late;
+        seen.deopts = process.deopts.total();
+        seen.rss_bytes = process.rss_bytes;
+        let stacks = interval.stacks.iter().filter(|thread| thread.process == process.id);
+        seen.stacks = stacks.flat_map(|thread| thread.stacks.iter().cloned()).collect();
+        seen.stacks.sort_by_key(|stack| std::cmp::Reverse(stack.time_ns));
+        seen.stacks.truncate(STACKS_MAX);
+        let occasions = interval.occasions.iter().filter(|taken| taken.process == process.id);
+        seen.occasions = occasions.cloned().collect();
+        for notice in interval.notices.iter().filter(|notice| notice.process == process.id) {
+            if notice.kind == NoticeKind::Listening && self.listening_s.is_none() {
+                self.listening_s = since_start(process, interval.time, notice.time);
+            }
+            self.notices.push(notice.clone());
+        }
+        self.seen.push_back(seen);
+        while self.seen.len() > 1 && self.window_s() - self.seen[0].duration_s >= self.window_s {
+            self.seen.pop_front();
+        }
+    }
+
+    /// What is looked at, seconds: at most the window, less while the process is young to us.
+    pub fn window_s(&self) -> f64 {
+        self.seen.iter().map(|seen| seen.duration_s).sum()
+    }
+
+    /// A time by that of the window.
+    pub fn share(&self, ns: u64) -> f64 {
+        let window_s = self.window_s();
+        if window_s > 0.0 { ns as f64 / 1e9 / window_s } else { 0.0 }
+    }
+
+    pub fn per_second(&self, count: u64) -> f64 {
+        let window_s = self.window_s();
+        if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
+    }
+
+    pub fn exited(&self) -> bool {
+        self.exited
+    }
+
+    fn sum(&self, of: impl Fn(&Seen) -> u64) -> u64 {
+        self.seen.iter().map(of).sum()
+    }
+
+    /// All stalls but the start-up.
+    pub fn stalls(&self) -> impl Iterator<Item = &Stall> {
+        self.seen.iter().flat_map(|seen| &seen.stalls)
+    }
+
+    /// Stalls of which the greatest part was spent with one of `causes` together.
+    pub fn stalls_led_by(&self, causes: &[Cause]) -> Stalls {
+        let mut sum = Stalls::default();
+        for stall in self.stalls().filter(|stall| leads(&stall.causes, causes)) {
+            sum.count += 1;
+            sum.time_ns += stall.duration_ns;
+            sum.longest_ns = sum.longest_ns.max(stall.duration_ns);
+        }
+        sum
+    }
+
+    /// Time in stalls spent with a cause.
+    pub fn stalled_with_ns(&self, cause: Cause) -> u64 {
+        self.stalls().map(|stall| stall.causes.ns(cause)).sum()
+    }
+
+    /// Whom the stalls that are led by `causes` are blamed on.
+    pub fn blamed_for_stalls(&self, causes: &[Cause]) -> Option<Culprit> {
+        let led = self.stalls().filter(|stall| leads(&stall.causes, causes));
+        Culprit::of_most(led.filter_map(|stall| Some((stall.culprit.as_ref()?, stall.duration_ns))))
+    }
+
+    /// The turn under way of the main thread: its age, how it divides and who is to blame, if `causes` lead in it.
+    pub fn turn_under_way(&self, causes: &[Cause]) -> Option<(u64, Option<&Culprit>)> {
+        let seen = self.seen.back().filter(|seen| seen.turn_ns > 0 && leads(&seen.turn_causes, causes))?;
+        Some((seen.turn_ns, seen.turn_culprit.as_ref()))
+    }
+
+    /// Stacks of stalls but of the start-up.
+    pub fn stall_stacks(&self) -> impl Iterator<Item = &StackTime> {
+        self.stalls().flat_map(|stall| &stall.stacks)
+    }
+
+    /// Everything that was sampled.
+    pub fn stacks(&self) -> impl Iterator<Item = &StackTime> {
+        self.seen.iter().flat_map(|seen| &seen.stacks)
+    }
+
+    /// Time on the processor that was sampled, and its part in a category.
+    pub fn sampled_ns(&self, category: Category) -> (u64, u64) {
+        let on_cpu = || self.stacks().filter(|stack| stack.category != Category::Blocked);
+        let of = on_cpu().filter(|stack| stack.category == category).map(|stack| stack.time_ns).sum();
+        (on_cpu().map(|stack| stack.time_ns).sum(), of)
+    }
+
+    /// Whom those stacks are blamed on.
+    pub fn blamed(&self, wanted: impl Fn(&StackTime) -> bool) -> Option<Culprit> {
+        let stacks: Vec<StackTime> = self.stacks().filter(|stack| wanted(stack)).cloned().collect();
+        culprit(&stacks).map(|blame| blame.culprit)
+    }
+
+    /// Whom stacks that were taken on an occasion are blamed on: the function of the application that is innermost in most of
+    /// them, and its share of those with any.
+    pub fn blamed_for(&self, occasion: Occasion) -> Option<(Culprit, f64)> {
+        let taken =
+            self.seen.iter().flat_map(|seen| &seen.occasions).filter(|taken| taken.occasion == occasion);
+        let mut innermost: Vec<(Culprit, u64)> = Vec::new();
+        for taken in taken {
+            let stack = [StackTime {
+                stack: Arc::clone(&taken.stack),
+                category: Category::Application,
+                samples: taken.count,
+                time_ns: taken.count.max(1),
+            }];
+            if let Some(blame) = culprit(&stack) {
+                innermost.push((blame.culprit, taken.count));
+            }
+        }
+        let all: u64 = innermost.iter().map(|(_, count)| count).sum();
+        let most = Culprit::of_most(innermost.iter().map(|(culprit, count)| (culprit, *count)))?;
+        let is_most =
+            |culprit: &Culprit| (&culprit.function, &culprit.script) == (&most.function, &most.script);
+        let of_most = innermost.iter().filter(|(culprit, _)| is_most(culprit)).map(|(_, count)| count);
+        let of_most: u64 = of_most.sum();
+        Some((most, of_most as f64 / all as f64))
+    }
+
+    /// Pauses: their time, their number, the longest, and how many were long.
+    pub fn gc(&self) -> (u64, u64, u64, u64) {
+        let longest_ns = self.seen.iter().map(|seen| seen.gc_longest_ns).max().unwrap_or(0);
+        (self.sum(|s| s.gc_ns), self.sum(|s| s.gc_pauses), longest_ns, self.sum(|s| s.long_pauses))
+    }
+
+    /// stdout, stderr.
+    pub fn stdio(&self) -> [Stream; 2] {
+        let mut streams = [Stream::default(); 2];
+        for seen in &self.seen {
+            for (sum, stream) in streams.iter_mut().zip(&seen.stdio) {
+                sum.kind = stream.kind.or(sum.kind);
+                sum.blocked_ns += stream.blocked_ns;
+                sum.refused += stream.refused;
+                sum.writes += stream.writes;
+                sum.bytes += stream.bytes;
+            }
+        }
+        streams
+    }
+
+    /// `None`: not known in any interval.
+    pub fn run_delay_ns(&self) -> Option<u64> {
+        self.seen.iter().filter_map(|seen| seen.run_delay_ns).reduce(|sum, ns| sum + ns)
+    }
+
+    pub fn throttled_ns(&self) -> Option<u64> {
+        self.seen.iter().filter_map(|seen| seen.throttled_ns).reduce(|sum, ns| sum + ns)
+    }
+
+    /// Unhandled, handled late.
+    pub fn rejections(&self) -> (u64, u64) {
+        (self.sum(|seen| seen.rejections), self.sum(|seen| seen.rejections_handled_late))
+    }
+
+    /// Intervals in which stacks were taken on an occasion that blame `culprit`, and whether there were some in the later half.
+    pub fn intervals_with(&self, occasion: Occasion, culprit: &Culprit) -> (usize, bool) {
+        let blames = |seen: &Seen| {
+            let taken = seen.occasions.iter().filter(|taken| taken.occasion == occasion);
+            taken
+                .flat_map(|taken| &taken.stack.frames)
+                .any(|frame| (&frame.function, &frame.script) == (&culprit.function, &culprit.script))
+        };
+        let which: Vec<usize> =
+            self.seen.iter().enumerate().filter(|(_, seen)| blames(seen)).map(|(n, _)| n).collect();
+        (which.len(), which.last().is_some_and(|last| 2 * last >= self.seen.len()))
+    }
+
+    pub fn deopts(&self) -> u64 {
+        self.sum(|seen| seen.deopts)
+    }
+
+    /// Times in seconds, and bytes in use after full collections.
+    pub fn heap_sizes(&self) -> Vec<(f64, f64)> {
+        self.heap_sizes.iter().copied().collect()
+    }
+
+    pub fn heap_limit_bytes(&self) -> Option<u64> {
+        self.heap_limit_bytes
+    }
+
+    /// Resident memory at the end of the window.
+    pub fn rss_bytes(&self) -> Option<u64> {
+        self.seen.iter().rev().find_map(|seen| seen.rss_bytes)
+    }
+
+    /// Whether something was told since the process is known.
+    pub fn has_been_told(&self, kind: NoticeKind) -> bool {
+        self.notices.iter().any(|notice| notice.kind == kind)
+    }
+
+    /// The turn in which the process started, if it was seen.
+    pub fn startup(&self) -> Option<&Stall> {
+        self.startup.as_ref()
+    }
+
+    /// From the start of the process to its first `listen`, seconds.
+    pub fn listening_s(&self) -> Option<f64> {
+        self.listening_s
+    }
+}
+
+fn leads(causes: &Causes, wanted: &[Cause]) -> bool {
+    let of = |some: &dyn Fn(Cause) -> bool| -> u64 {
+        causes.iter().filter(|(cause, _)| some(*cause)).map(|(_, ns)| ns).sum()
+    };
+    let ours = of(&|cause| wanted.contains(&cause));
+    // Those that run code count as one among the others, too.
+    let running = if wanted.iter().any(|cause| RUNNING.contains(cause)) {
+        0
+    } else {
+        of(&|cause| RUNNING.contains(&cause))
+    };
+    let others = causes.iter().filter(|(cause, _)| !wanted.contains(cause) && !RUNNING.contains(cause));
+    ours > 0 && ours >= running && others.map(|(_, ns)| ns).all(|ns| ours >= ns)
+}
+
+fn since_start(process: &ProcessInterval, end: SystemTime, time: SystemTime) -> Option<f64> {
+    let before_end = end.duration_since(time).ok()?.as_secs_f64();
+    Some(process.uptime_s - before_end).filter(|seconds| *seconds >= 0.0)
+}

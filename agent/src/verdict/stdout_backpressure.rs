@@ -1,0 +1,43 @@
+//! Whoever reads the logs is slower than the service writes them.
+
+use super::{
+    Finding, History, Mode, Severity, percent,
+    thresholds::{STDIO_BLOCKED, STDIO_REFUSED_PER_S, limit},
+};
+use crate::model::{Category, Cause, StreamKind};
+
+const MODE: Mode = Mode::StdoutBackpressure;
+
+pub(super) fn check(history: &History) -> Option<Finding> {
+    let streams = history.stdio();
+    let names = ["stdout", "stderr"];
+    let (name, stream) = names.into_iter().zip(streams).max_by_key(|(_, s)| (s.blocked_ns, s.refused))?;
+    let kind = stream.kind.map_or("stream", StreamKind::name);
+    let share = history.share(stream.blocked_ns);
+    let refused_per_s = history.per_second(stream.refused);
+    let (severity, summary) = if let Some(severity) = STDIO_BLOCKED.severity(share, MODE, history) {
+        (
+            severity,
+            format!("writes to {name} (a {kind}) blocked the event loop for {} of the time", percent(share)),
+        )
+    } else if refused_per_s >= limit(STDIO_REFUSED_PER_S, MODE, history) {
+        let text = format!(
+            "{name} (a {kind}) refused {refused_per_s:.1} writes per second: what is logged piles up in memory and is lost at \
+             exit"
+        );
+        (Severity::Warning, text)
+    } else {
+        return None;
+    };
+    let (sampled_ns, logging_ns) = history.sampled_ns(Category::Logging);
+    let formatting = if sampled_ns > 0 { logging_ns as f64 / sampled_ns as f64 } else { 0.0 };
+    let finding = Finding::new(MODE, severity, history, summary).with([
+        ("blocked_ratio", share),
+        ("refused_per_s", refused_per_s),
+        ("writes_per_s", history.per_second(stream.writes)),
+        ("bytes_per_s", history.per_second(stream.bytes)),
+        ("formatting_ratio", formatting),
+    ]);
+    let logs = || history.blamed(|stack| stack.category == Category::Logging);
+    Some(finding.blaming(history.blamed_for_stalls(&[Cause::StdioWrite]).or_else(logs)))
+}

@@ -1,0 +1,208 @@
+//! Every mode is found in a history that shows it, and in no healthy one.
+
+use super::*;
+use crate::{
+    model::{
+        Category, Cause, HeapChange, Notice, NoticeKind, Occasion, OccasionStack, Rejections, ThreadStacks,
+        interval::ProcessInterval,
+    },
+    report::sample::{self, MIB, MS},
+};
+
+/// Ten seconds of a process that each second is changed by `change`.
+fn judged(seconds: u64, mut change: impl FnMut(u64, &mut ProcessInterval, &mut Interval)) -> Vec<Finding> {
+    let mut judge = Judge::new(60.0);
+    let mut id = None;
+    for second in 0..seconds {
+        let mut process = sample::process(301, "shop");
+        let mut interval = sample::interval(second, Vec::new());
+        change(second, &mut process, &mut interval);
+        id = Some(process.id);
+        interval.processes.push(process);
+        judge.push(&interval);
+    }
+    judge.findings(id.unwrap()).to_vec()
+}
+
+fn modes(findings: &[Finding]) -> Vec<(Mode, bool)> {
+    findings.iter().map(|finding| (finding.mode, finding.is_primary())).collect()
+}
+
+fn stall(process: &ProcessInterval, duration_ms: u64, of: &[(Cause, u64)]) -> crate::model::Stall {
+    let mut stall = sample::sampled_stall(process, 0, duration_ms * MS);
+    stall.causes = of.iter().map(|(cause, ms)| (*cause, ms * MS)).collect();
+    stall
+}
+
+#[test]
+fn a_healthy_process_has_no_finding() {
+    assert_eq!(judged(10, |_, _, _| {}), []);
+}
+
+#[test]
+fn stalls_belong_to_the_mode_of_what_led_in_them() {
+    for (cause, mode) in [
+        (Cause::JavaScript, Mode::EventLoopStarvation),
+        (Cause::ChildProcess, Mode::SyncChildProcess),
+        (Cause::SyncIo, Mode::SyncIo),
+    ] {
+        let findings = judged(10, |_, process, interval| {
+            interval.stalls.push(stall(process, 200, &[(cause, 190), (Cause::CpuWait, 10)]));
+        });
+        assert_eq!(modes(&findings), [(mode, true)], "{findings:#?}");
+        assert!(findings[0].culprit.is_some());
+    }
+}
+
+#[test]
+fn one_stall_is_nothing_yet_and_a_turn_without_end_is() {
+    let one = judged(5, |second, process, interval| {
+        if second == 2 {
+            interval.stalls.push(stall(process, 400, &[(Cause::JavaScript, 400)]));
+        }
+    });
+    assert_eq!(one, []);
+    let wedge = judged(3, |second, process, _| {
+        let age_ns = (1 + second) * 2_000 * MS;
+        process.threads[0].current_turn_ns = Some(age_ns);
+        process.threads[0].current_turn_causes = [(Cause::OnCpu, age_ns)].into_iter().collect();
+    });
+    assert_eq!(modes(&wedge), [(Mode::EventLoopStarvation, true)]);
+    assert_eq!(wedge[0].severity, Severity::Critical);
+}
+
+#[test]
+fn a_heap_that_grows_is_told_from_a_cache_that_has_filled() {
+    let grows = |second: u64, size_mib: u64| {
+        move |now: u64, process: &mut ProcessInterval, _: &mut Interval| {
+            let _ = (second, size_mib);
+            let used_mib = if now < second { 20 + now * size_mib } else { 20 + second * size_mib };
+            process.major = sample::pauses([2 * MS], used_mib + 5, used_mib);
+        }
+    };
+    let leak = judged(10, grows(100, 15));
+    assert_eq!(modes(&leak), [(Mode::HeapGrowth, true)]);
+    let slope = leak[0].evidence.iter().find(|(name, _)| *name == "heap_slope_bytes_per_s").unwrap().1;
+    assert!((slope / MIB as f64 - 15.0).abs() < 0.01, "{slope}");
+    assert_eq!(leak[0].severity, Severity::Critical, "it has minutes left: {}", leak[0].summary);
+    assert_eq!(judged(12, grows(4, 15)), [], "a cache that has filled");
+    assert_eq!(judged(3, grows(100, 15)), [], "too few collections to tell");
+}
+
+#[test]
+fn what_v8_says_of_its_limit_is_critical_at_once() {
+    let near = judged(1, |_, process, interval| {
+        let kind = NoticeKind::NearHeapLimit;
+        interval.notices.push(Notice { process: process.id, tid: 301, kind, time: interval.time });
+    });
+    assert_eq!((near[0].mode, near[0].severity), (Mode::HeapGrowth, Severity::Critical));
+}
+
+#[test]
+fn collections_that_take_their_time_are_named_with_who_allocates() {
+    let findings = judged(10, |_, process, interval| {
+        process.minor = sample::pauses([30 * MS; 6], 60, 40);
+        interval.occasions.push(OccasionStack {
+            process: process.id,
+            tid: 301,
+            occasion: Occasion::Allocation,
+            stack: sample::thread_stacks(process).stacks[0].stack.clone(),
+            count: 6,
+        });
+    });
+    assert_eq!(modes(&findings), [(Mode::GcPressure, true)]);
+    assert!(findings[0].culprit.is_some());
+}
+
+#[test]
+fn a_leak_explains_its_collections() {
+    let findings = judged(10, |second, process, _| {
+        process.minor = sample::pauses([30 * MS; 6], 60, 40);
+        process.major.last = HeapChange::default();
+        process.major = sample::pauses([20 * MS], 30 + second * 15, 20 + second * 15);
+    });
+    assert_eq!(modes(&findings), [(Mode::HeapGrowth, true), (Mode::GcPressure, false)]);
+    assert_eq!(findings[1].because_of, Some(Mode::HeapGrowth));
+}
+
+#[test]
+fn one_rejection_is_a_warning_and_a_death_is_critical() {
+    let rejected = judged(10, |second, process, _| {
+        process.rejections = Rejections { unhandled: u64::from(second == 3), handled_late: 0 };
+    });
+    assert_eq!((rejected[0].mode, rejected[0].severity), (Mode::UnhandledRejections, Severity::Warning));
+    let dead = judged(4, |second, process, interval| {
+        process.rejections.unhandled = u64::from(second == 3);
+        process.exited = second == 3;
+        if second == 3 {
+            let kind = NoticeKind::UncaughtRejection;
+            interval.notices.push(Notice { process: process.id, tid: 301, kind, time: interval.time });
+        }
+    });
+    assert_eq!((dead[0].mode, dead[0].severity), (Mode::UnhandledRejections, Severity::Critical));
+    assert!(dead[0].summary.contains("died"), "{}", dead[0].summary);
+}
+
+#[test]
+fn blocked_writes_and_refused_ones_are_backpressure() {
+    let blocked = judged(10, |_, process, _| process.stdout.blocked_ns = 50 * MS);
+    assert_eq!((blocked[0].mode, blocked[0].severity), (Mode::StdoutBackpressure, Severity::Warning));
+    let refused = judged(10, |_, process, _| process.stdout.eagain = 2);
+    assert_eq!((refused[0].mode, refused[0].severity), (Mode::StdoutBackpressure, Severity::Warning));
+    assert_eq!(judged(10, |second, process, _| process.stdout.eagain = u64::from(second == 0)), []);
+}
+
+#[test]
+fn waiting_for_a_processor_is_starvation_by_neighbours_or_by_the_quota() {
+    let neighbours = judged(10, |_, process, _| process.run_delay_ns = Some(400 * MS));
+    assert_eq!((neighbours[0].mode, neighbours[0].severity), (Mode::CpuStarved, Severity::Critical));
+    let quota = judged(10, |_, process, _| process.cpu_throttled_ns = Some(100 * MS));
+    assert_eq!((quota[0].mode, quota[0].severity), (Mode::CpuStarved, Severity::Warning));
+    assert!(quota[0].summary.contains("quota"), "{}", quota[0].summary);
+}
+
+#[test]
+fn inline_cache_misses_count_only_of_a_busy_loop() {
+    let with_misses = |busy_ms: u64| {
+        judged(10, move |_, process, interval| {
+            let mut stack = sample::thread_stacks(process).stacks.remove(0);
+            stack.category = Category::IcMiss;
+            stack.time_ns = busy_ms * MS;
+            interval.stacks.push(ThreadStacks { process: process.id, tid: 301, stacks: vec![stack] });
+        })
+    };
+    assert_eq!(modes(&with_misses(600)), [(Mode::ShapeChurn, true)]);
+    assert_eq!(with_misses(50), []);
+}
+
+#[test]
+fn the_start_is_judged_by_its_own_turn() {
+    let start = |duration_ms: u64| {
+        judged(4, move |second, process, interval| {
+            if second == 0 {
+                let mut startup = stall(process, duration_ms, &[(Cause::JavaScript, duration_ms)]);
+                startup.startup = true;
+                interval.stalls.push(startup);
+            }
+        })
+    };
+    assert_eq!(modes(&start(2500)), [(Mode::SlowStartup, true)]);
+    assert_eq!(start(300), []);
+}
+
+#[test]
+fn a_finding_stays_until_it_is_well_below_its_threshold() {
+    let mut judge = Judge::new(1.0);
+    let mut blocked = |ms: u64| {
+        let mut process = sample::process(301, "shop");
+        process.stdout.blocked_ns = ms * MS;
+        let id = process.id;
+        judge.push(&sample::interval(0, vec![process]));
+        !judge.findings(id).is_empty()
+    };
+    assert!(!blocked(9), "below 1 %");
+    assert!(blocked(11));
+    assert!(blocked(8), "within the hysteresis");
+    assert!(!blocked(6));
+    assert!(!blocked(9), "it has to come anew");
+}

@@ -1,0 +1,83 @@
+//! From where on something is wrong: the one table, the same as in `docs/failure-modes.md`.
+//!
+//! Shares are of the observed wall time of the main thread in the window.
+
+use super::{History, Mode, Severity};
+
+/// Warning and critical.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    pub warning: f64,
+    pub critical: f64,
+}
+
+const fn at(warning: f64, critical: f64) -> Threshold {
+    Threshold { warning, critical }
+}
+
+/// A finding stays until its value has fallen below this part of the threshold that it came with.
+pub const STAYS_ABOVE: f64 = 0.7;
+
+/// Share of the time in stalls that ran code.
+pub const STALLED: Threshold = at(0.05, 0.20);
+/// Fewer say nothing of a service.
+pub const STALLS_LEAST: usize = 2;
+/// Age of a turn under way, seconds.
+pub const TURN_UNDER_WAY_S: Threshold = at(1.0, 5.0);
+/// Of the samples of stalls, those below a microtask drain, and those in the machinery of promises itself.
+pub const UNDER_MICROTASKS: f64 = 0.8;
+pub const IN_MICROTASK_MACHINERY: f64 = 0.15;
+/// Full collections between which the heap must have grown.
+pub const HEAP_COLLECTIONS_LEAST: usize = 4;
+/// Growth of the heap over the window, by its size.
+pub const HEAP_GROWTH: f64 = 0.10;
+/// Time to the limit of the heap, seconds; the less, the worse.
+pub const HEAP_TIME_TO_LIMIT_S: Threshold = at(6.0 * 3600.0, 15.0 * 60.0);
+/// Share of the time blocked in writes to stdout and stderr.
+pub const STDIO_BLOCKED: Threshold = at(0.01, 0.10);
+/// Refused writes per second.
+pub const STDIO_REFUSED_PER_S: f64 = 1.0;
+/// Unhandled rejections per second that are critical; one alone is a warning.
+pub const REJECTIONS_PER_S_CRITICAL: f64 = 1.0;
+/// Share of samples on the processor in misses of inline caches, of a loop that runs for at least that share of the time.
+pub const IC_MISSES: Threshold = at(0.10, 0.30);
+pub const IC_MISSES_BUSY_LEAST: f64 = 0.20;
+/// Deoptimisations of one function in the window, and per second. Code that V8 made for a running loop is left at the loop's end,
+/// once per call of the function, as long as it runs: 3 per second of a function of 120 ms (Node.js 20 to 24), which is no harm.
+pub const DEOPTS_LEAST: f64 = 5.0;
+pub const DEOPTS_PER_S: f64 = 5.0;
+/// They must go on, in so many intervals and into the later half of the window: code that warms up is thrown away a few times,
+/// since V8 12 (Maglev) also to enter a running loop in better code.
+pub const DEOPTS_INTERVALS_LEAST: usize = 4;
+/// From the start of the process to the first wait of its loop, seconds.
+pub const STARTUP_S: Threshold = at(1.0, 5.0);
+/// Share of the time in pauses of the garbage collector, less the share that the thread was without a processor.
+pub const GC: Threshold = at(0.10, 0.25);
+/// Pauses of that length, seconds, and how many of them.
+pub const GC_LONG_PAUSE_S: f64 = 0.1;
+pub const GC_LONG_PAUSES: u64 = 2;
+/// Share of the time without a processor, and stopped by the quota of the cgroup.
+pub const RUN_DELAY: Threshold = at(0.10, 0.30);
+pub const THROTTLED: Threshold = at(0.05, 0.20);
+/// Share of the time in stalls waiting for a child process, and in system calls on files and sockets.
+pub const CHILD_PROCESS: Threshold = at(0.01, 0.10);
+pub const SYNC_IO: Threshold = at(0.02, 0.20);
+
+impl Threshold {
+    /// How bad `value` is for `mode`; `None`: it is well. A mode that was found before needs less to stay.
+    pub(super) fn severity(self, value: f64, mode: Mode, history: &History) -> Option<Severity> {
+        let warning = limit(self.warning, mode, history);
+        if value >= self.critical {
+            Some(Severity::Critical)
+        } else if value >= warning {
+            Some(Severity::Warning)
+        } else {
+            None
+        }
+    }
+}
+
+/// The value from which `mode` is found.
+pub(super) fn limit(threshold: f64, mode: Mode, history: &History) -> f64 {
+    if history.active.contains(&mode) { threshold * STAYS_ABOVE } else { threshold }
+}
