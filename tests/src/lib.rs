@@ -20,6 +20,7 @@ pub mod agent;
 pub mod collector;
 pub mod contract;
 pub mod json_lines;
+pub mod load;
 pub mod node;
 pub mod process;
 pub mod recording;

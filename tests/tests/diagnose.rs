@@ -1,0 +1,235 @@
+//! The verdicts of `nodeprobe diagnose` on services that are sick in one known way, and on healthy ones. What each service
+//! suffers from, and through whose fault, it says itself; see `workloads/failure-modes/README.md`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use nodeprobe_tests::{
+    Node, Workload, agent,
+    load::Load,
+    node::target_tmp,
+    on_every_node,
+    process::{OwnedProcess, describe},
+    skip::skip,
+    wait::eventually,
+    workload::number,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+on_every_node!(
+    services_that_wait_are_told_apart,
+    starvation_and_a_leak_are_told_apart,
+    microtasks_and_garbage_are_told_apart,
+    shapes_are_told_from_a_bounded_cache,
+    starts_are_told_apart,
+    a_busy_service_is_healthy_and_one_without_a_processor_is_not
+);
+
+/// How long is watched: the findings have to be there within 15 s.
+const WATCH: &str = "12s";
+const READY: Duration = Duration::from_secs(40);
+/// Findings promised from this version on.
+const FIRST_MAJOR: u32 = 20;
+/// A service may be said to starve if the kernel itself says it waited for a processor about as long as the threshold.
+const MAY_STARVE: f64 = 0.07;
+
+/// A service, its load, and what it says is wrong with it.
+struct Service {
+    name: &'static str,
+    workload: Workload,
+    ready: Value,
+    load: Option<Load>,
+    _directory: TempDir,
+    _competitors: Vec<OwnedProcess>,
+}
+
+impl Service {
+    fn start(node: &Node, name: &'static str) -> Self {
+        let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+        let plan = Workload::plan(node, &format!("failure-modes/{name}.js")).args([directory.path()]);
+        let plan = match name {
+            "heap-growth" | "healthy-cache" => plan.flag("--max-old-space-size=320"),
+            "slow-startup" => {
+                let install = Workload::plan(node, "failure-modes/slow-startup.js").args(["--install"]);
+                let status = install.args([directory.path()]).start().wait(READY);
+                assert!(status.success(), "its packages cannot be made: {}", describe(status));
+                plan
+            }
+            // The reader of the logs is slow, or quick.
+            "stdout-backpressure" | "healthy-logging" => {
+                let (mut reading, writing) = io::pipe().expect("a pipe can be made");
+                let pause =
+                    if name == "healthy-logging" { Duration::ZERO } else { Duration::from_millis(50) };
+                thread::spawn(move || {
+                    let mut buffer = [0; 8192];
+                    while let Ok(1..) = reading.read(&mut buffer) {
+                        thread::sleep(pause);
+                    }
+                });
+                plan.stdout(std::os::fd::OwnedFd::from(writing))
+            }
+            _ => plan,
+        };
+        let workload = plan.start();
+        let ready = workload.wait_for("ready");
+        let pin = |pid: u32| {
+            let pid = pid.to_string();
+            let pinned =
+                Command::new("taskset").args(["-acp", "0", &pid]).output().expect("taskset is there");
+            assert!(pinned.status.success(), "{pinned:?}");
+        };
+        let competitors = if name == "cpu-starved" {
+            pin(workload.pid());
+            let spin = || OwnedProcess::spawn(Command::new("sh").args(["-c", "while :; do :; done"]));
+            (0..2).map(|_| spin()).inspect(|competitor| pin(competitor.pid())).collect()
+        } else {
+            Vec::new()
+        };
+        Self { name, workload, ready, load: None, _directory: directory, _competitors: competitors }
+    }
+
+    fn begin_load(&mut self) {
+        let rate = number(&self.ready, "rate");
+        if rate > 0.0 {
+            let port = number(&self.ready, "port") as u16;
+            let path = self.ready["path"].as_str().expect("it says what to ask for");
+            let connections = number(&self.ready, "connections") as usize;
+            self.load = Some(Load::start(port, path, rate, connections.max(1)));
+        }
+        // What comes now is what counts.
+        self.workload.say("report");
+        self.workload.wait_for("report");
+    }
+
+    /// What Node and the kernel measured since the load began.
+    fn report(&mut self) -> Value {
+        self.workload.say("report");
+        self.workload.wait_for_nth("report", 2).pop().expect("there are two")
+    }
+
+    /// What is wrong with the diagnosis of this service; `None` when it is right.
+    fn judge(&mut self, diagnosis: &Value) -> Option<String> {
+        let pid = self.workload.pid();
+        let report = self.report();
+        let process = diagnosis["processes"].as_array()?.iter().find(|process| process["pid"] == pid);
+        let Some(process) = process else { return Some("it is not in the diagnosis".to_owned()) };
+        let findings = process["findings"].as_array().expect("findings are a list");
+        let starved = number(&report["since_last_report"], "run_delay_share");
+        let wrong_of = |finding: &&Value| {
+            let is_loud = finding["primary"] == true && finding["severity"] != "info";
+            let is_true = finding["id"] == "cpu-starved" && starved >= MAY_STARVE;
+            is_loud && finding["id"] != self.ready["expect"] && !is_true
+        };
+        let told: Vec<&Value> = findings.iter().filter(|finding| finding["severity"] != "info").collect();
+        let ids: Vec<&str> = told.iter().filter_map(|finding| finding["id"].as_str()).collect();
+        eprintln!("  {:<24} {:?}", self.name, ids);
+        let context = || format!("{} of {process:#} while {report:#}", self.name);
+        if let Some(wrong) = findings.iter().find(wrong_of) {
+            return Some(format!("{} is found in {}", wrong["id"], context()));
+        }
+        let expected = self.ready["expect"].as_str()?;
+        let Some(found) = told.iter().find(|finding| finding["id"] == expected && finding["primary"] == true)
+        else {
+            return Some(format!("{expected} is not found in {}", context()));
+        };
+        let (culprit, guilty) = (&found["culprit"], &self.ready["culprit"]);
+        if guilty.is_null() {
+            return None;
+        }
+        let mut is_right = guilty["package"].is_null() || culprit["package"] == guilty["package"];
+        if let Some(functions) = guilty["functions"].as_array().filter(|functions| !functions.is_empty()) {
+            // A function without a name inside of the guilty one is that one's as well.
+            let is_inside = culprit["function"] == "(anonymous)";
+            is_right &= functions.contains(&culprit["function"]) || is_inside;
+            is_right &= culprit["script"] == guilty["script"];
+            let lines = number(guilty, "first_line")..=number(guilty, "last_line");
+            is_right &= culprit["line"].as_f64().is_some_and(|line| lines.contains(&line));
+        }
+        (!is_right).then(|| format!("{culprit} is blamed, not {guilty}, for {}", context()))
+    }
+}
+
+/// A run of `diagnose` under way.
+struct Watch {
+    process: OwnedProcess,
+    directory: TempDir,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+        let file = |name| File::create(directory.path().join(name)).expect("a scratch file can be made");
+        let mut command = agent::command(["diagnose", "--for", WATCH, "--format", "json"]);
+        let process = OwnedProcess::spawn(command.stdout(file("stdout")).stderr(file("stderr")));
+        let watch = Self { process, directory };
+        eventually("the agent to watch", READY, || watch.read("stderr").contains("watching").then_some(()));
+        watch
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).expect("the scratch file can be read")
+    }
+
+    fn end(mut self, is_sick: bool) -> Value {
+        let status = self.process.wait(READY);
+        let expected = if is_sick { 2 } else { 0 };
+        assert_eq!(status.code(), Some(expected), "{}: {}", describe(status), self.read("stderr"));
+        serde_json::from_str(&self.read("stdout")).expect("the diagnosis is JSON")
+    }
+}
+
+/// Diagnoses services that run beside each other. Those of `later` start while the agent watches.
+#[track_caller]
+fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
+    if node.major() < FIRST_MAJOR {
+        return skip("verdicts are promised from Node.js 20 on");
+    }
+    let mut services: Vec<Service> = names.iter().map(|name| Service::start(node, name)).collect();
+    let watch = Watch::start();
+    for service in &mut services {
+        service.begin_load();
+    }
+    for name in later {
+        let mut service = Service::start(node, name);
+        service.begin_load();
+        services.push(service);
+    }
+    let is_sick = services.iter().any(|service| !service.ready["expect"].is_null());
+    let diagnosis = watch.end(is_sick);
+    eprintln!("{}", node.label);
+    let wrong: Vec<String> = services.iter_mut().filter_map(|service| service.judge(&diagnosis)).collect();
+    assert!(wrong.is_empty(), "{}:\n{}", node.label, wrong.join("\n"));
+}
+
+fn services_that_wait_are_told_apart(node: &Node) {
+    let waiting =
+        ["sync-child-process", "sync-io", "stdout-backpressure", "unhandled-rejections", "healthy-idle"];
+    diagnose(node, &waiting, &[]);
+}
+
+fn starvation_and_a_leak_are_told_apart(node: &Node) {
+    diagnose(node, &["event-loop-starvation", "heap-growth"], &[]);
+}
+
+fn microtasks_and_garbage_are_told_apart(node: &Node) {
+    diagnose(node, &["microtask-congestion", "gc-pressure"], &[]);
+}
+
+fn shapes_are_told_from_a_bounded_cache(node: &Node) {
+    diagnose(node, &["shape-churn", "healthy-cache"], &[]);
+}
+
+fn starts_are_told_apart(node: &Node) {
+    diagnose(node, &["healthy-logging"], &["slow-startup", "healthy-startup"]);
+}
+
+fn a_busy_service_is_healthy_and_one_without_a_processor_is_not(node: &Node) {
+    diagnose(node, &["healthy-busy"], &[]);
+    diagnose(node, &["cpu-starved"], &[]);
+}

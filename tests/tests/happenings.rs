@@ -1,0 +1,132 @@
+//! What happens now and then, counted exactly: against Node's own events and V8's own trace.
+
+use std::{
+    fs::{self, File},
+    time::Duration,
+};
+
+use nodeprobe_tests::{
+    Agent, Node, Report, Workload,
+    load::Load,
+    node::target_tmp,
+    on_every_node,
+    report::{assert_nothing_lost, assert_quiet},
+    workload::number,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+on_every_node!(
+    unhandled_rejections_are_those_of_node,
+    deoptimisations_are_those_of_v8,
+    the_heap_limit_is_that_of_v8,
+    a_process_that_dies_of_a_rejection_is_diagnosed
+);
+
+/// Sums a counter of a process over reports.
+fn sum(reports: &[Report], pid: u32, pointer: &str) -> u64 {
+    let counts = reports.iter().filter_map(|report| report.process(pid)?.pointer(pointer)?.as_u64());
+    counts.sum()
+}
+
+fn begin(workload: &Workload) -> Load {
+    let ready = workload.wait_for("ready");
+    let path = ready["path"].as_str().expect("it says what to ask for");
+    Load::start(
+        number(&ready, "port") as u16,
+        path,
+        number(&ready, "rate"),
+        number(&ready, "connections") as usize,
+    )
+}
+
+fn unhandled_rejections_are_those_of_node(node: &Node) {
+    let mut workload = Workload::plan(node, "failure-modes/unhandled-rejections.js").start();
+    workload.wait_for("ready");
+    let idle = Workload::idle(node);
+    let agent = Agent::observing([&workload, &idle]);
+    let load = begin(&workload);
+    std::thread::sleep(Duration::from_secs(5));
+    let answers = load.answers();
+    drop(load);
+    workload.say("report");
+    let report = workload.wait_for("report");
+    let reports = agent.reports_since(0);
+    let expected = number(&report, "unhandled_rejections") as u64;
+    assert!(expected >= answers && answers > 10, "{report}");
+    assert_eq!(sum(&reports, workload.pid(), "/rejections/unhandled"), expected, "{}", node.label);
+    assert_eq!(sum(&reports, idle.pid(), "/rejections/unhandled"), 0);
+    assert_quiet(&reports, idle.pid());
+    assert_nothing_lost(&reports);
+    agent.end();
+}
+
+fn deoptimisations_are_those_of_v8(node: &Node) {
+    let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+    let path = directory.path().join("trace");
+    let trace = File::create(&path).expect("the trace can be made");
+    let idle = Workload::idle(node);
+    // Observed from its first instruction, because the trace begins there.
+    let agent = Agent::observing([&idle]);
+    let plan = Workload::plan(node, "failure-modes/shape-churn.js").flag("--trace-deopt");
+    let mut workload = plan.args([directory.path()]).stdout(trace).start();
+    let load = begin(&workload);
+    std::thread::sleep(Duration::from_secs(4));
+    drop(load);
+    workload.say("report");
+    workload.wait_for("report");
+    let reports = agent.reports_since(0);
+    let (pid, text) = (workload.pid(), fs::read_to_string(&path).expect("the trace is there"));
+    let expected = text.lines().filter(|line| line.starts_with("[bailout (kind: ")).count() as u64;
+    let eager = sum(&reports, pid, "/deopts/eager");
+    let seen = eager + sum(&reports, pid, "/deopts/lazy");
+    assert!(expected > 20, "the workload keeps its code: {expected}");
+    assert_eq!(seen, expected, "{}", node.label);
+    let eager_of_v8 =
+        text.lines().filter(|line| line.starts_with("[bailout (kind: deopt-eager")).count() as u64;
+    assert_eq!(eager, eager_of_v8, "eager ones, {}", node.label);
+    agent.end();
+}
+
+fn the_heap_limit_is_that_of_v8(node: &Node) {
+    /// Of the young generation, which is part of V8's figure (docs/node-versions.md).
+    const YOUNG_MIB: f64 = 200.0;
+    for flag in ["--no-warnings", "--max-old-space-size=300"] {
+        let mut workload = Workload::plan(node, "failure-modes/healthy-startup.js").flag(flag).start();
+        workload.wait_for("ready");
+        workload.say("report");
+        let of_v8 = number(&workload.wait_for("report"), "heap_size_limit") / f64::from(1 << 20);
+        let agent = Agent::observing([&workload]);
+        let limit = agent.wait_for("the limit", Duration::from_secs(10), |report| {
+            report.process(workload.pid())?["heap"]["limit_bytes"].as_f64()
+        });
+        let young = of_v8 - limit / f64::from(1 << 20);
+        assert!(
+            (0.0..YOUNG_MIB).contains(&young),
+            "V8 {of_v8} MiB, we {limit} bytes, {flag}, {}",
+            node.label
+        );
+        agent.end();
+    }
+}
+
+/// A process that is gone is diagnosed all the same.
+fn a_process_that_dies_of_a_rejection_is_diagnosed(node: &Node) {
+    let script = target_tmp().join("dies-of-a-rejection.js");
+    let source =
+        "async function charge() { await null; throw new Error('declined'); }\nsetTimeout(charge, 3000);\n";
+    fs::write(&script, source).expect("a script can be written");
+    let dying = Workload::plan_path(node, &script).stderr(std::process::Stdio::null()).start();
+    let mut command = nodeprobe_tests::agent::command(["diagnose", "--for", "6s", "--format", "json"]);
+    let output = nodeprobe_tests::agent::run(&mut command, Duration::from_mins(1));
+    assert_eq!(output.status.code(), Some(2), "{}", output.stderr_text());
+    let diagnosis = output.json();
+    let processes = diagnosis["processes"].as_array().expect("processes are a list");
+    let process = processes.iter().find(|process| process["pid"] == dying.pid());
+    let process = process.unwrap_or_else(|| panic!("{} is not in {diagnosis:#}", dying.pid()));
+    let finding = &process["findings"][0];
+    assert_eq!(finding["id"], "unhandled-rejections", "{process:#}");
+    assert_eq!(finding["severity"], "critical", "{process:#}");
+    assert_eq!(finding["culprit"]["function"], "charge", "{process:#}");
+    assert_eq!(process["exited"], Value::Bool(true), "{process:#}");
+}

@@ -1,0 +1,32 @@
+'use strict';
+// microtask-congestion.js: sums up the rows of an async generator. They are there already, so no await ever gives way to the loop.
+const { serve, reply } = require('./shared');
+
+const ROWS = 400000;
+const drains = { count: 0, max_ms: 0, sum_ms: 0 };
+
+async function* readRows() {
+  for (let row = 0; row < ROWS; row++) yield row;
+}
+
+async function sumRows() {
+  let sum = 0;
+  for await (const row of readRows()) sum += row;
+  return sum;
+}
+
+async function total(req, res) {
+  const begin = performance.now();
+  const sum = await sumRows();
+  const ms = performance.now() - begin;
+  drains.count++;
+  drains.sum_ms += ms;
+  drains.max_ms = Math.max(drains.max_ms, ms);
+  reply(res, `${sum}\n`);
+}
+
+serve({
+  expect: 'microtask-congestion', path: '/total', rate: 3, functions: [readRows, sumRows], script: __filename,
+  routes: { '/total': total },
+  report: () => ({ drains }),
+});
