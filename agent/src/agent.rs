@@ -142,7 +142,8 @@ fn yield_to_others() {
     }
 }
 
-/// Tells discovery of processes at once, and hands everything else on in its order.
+/// Tells discovery of processes, and hands everything else on in its order. While the decoder is behind by all it may be, both
+/// wait for it.
 fn read_ring(
     mut ring: Ring,
     to_discovery: &mpsc::Sender<discovery::Request>,

@@ -49,33 +49,33 @@ pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
     if of_v1.is_empty() { of_v2 } else { of_v1 }
 }
 
-/// Where the memory limits of the group and of those around it may be, below `/sys/fs/cgroup`; the least one counts.
-pub fn memory_limit_paths(cgroup: &[u8]) -> Vec<String> {
-    let mut paths = Vec::new();
-    for line in cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()) {
+/// Where the memory limit of the group may be, below `/sys/fs/cgroup`, the least one counts; and whether the group is the root,
+/// which need not have one. `None`: the group lies outside of what is mounted here, or there is no line of it. Node asks the
+/// group itself, not those around it (libuv, `uv_get_constrained_memory`).
+pub fn memory_limit_paths(cgroup: &[u8]) -> Option<(Vec<String>, bool)> {
+    let lines = cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut of_v2 = None;
+    for line in lines {
         let mut fields = line.splitn(3, ':');
         let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
         else {
             continue;
         };
+        let group = path.trim_matches('/');
         // A path from another cgroup namespace leads out of what is mounted here.
-        if path.split('/').any(|segment| segment == "..") {
-            continue;
+        let is_outside = path.split('/').any(|segment| segment == "..");
+        let file =
+            |mount: &str, name: &str| format!("{mount}{group}/{name}").trim_start_matches('/').to_owned();
+        if controllers.split(',').any(|controller| controller == "memory") {
+            let paths = vec![file("memory/", "memory.limit_in_bytes")];
+            return (!is_outside).then_some((paths, group.is_empty()));
         }
-        let (mount, file) = if controllers.split(',').any(|controller| controller == "memory") {
-            ("memory/", "memory.limit_in_bytes")
-        } else if hierarchy == "0" && controllers.is_empty() {
-            ("", "memory.max")
-        } else {
-            continue;
-        };
-        let mut group = path.trim_matches('/');
-        while !group.is_empty() {
-            paths.push(format!("{mount}{group}/{file}"));
-            group = group.rsplit_once('/').map_or("", |(around, _)| around);
+        if hierarchy == "0" && controllers.is_empty() && !is_outside {
+            let paths = vec![file("", "memory.max"), file("", "memory.high")];
+            of_v2 = Some((paths, group.is_empty()));
         }
     }
-    paths
+    of_v2
 }
 
 /// For how long the group was kept off all processors because its quota was used up, nanoseconds, from the text of its
@@ -111,17 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_limits_of_all_groups_around_are_looked_at() {
+    fn the_memory_limit_is_that_of_the_group_or_not_known() {
+        let paths = |text: &str| memory_limit_paths(text.as_bytes()).map(|(paths, _)| paths.join(" "));
         assert_eq!(
-            memory_limit_paths(b"12:memory:/kubepods/pod1\n4:cpu,cpuacct:/x\n"),
-            ["memory/kubepods/pod1/memory.limit_in_bytes", "memory/kubepods/memory.limit_in_bytes"]
+            paths("12:memory:/kubepods/pod1\n4:cpu,cpuacct:/x\n0::/y\n").as_deref(),
+            Some("memory/kubepods/pod1/memory.limit_in_bytes")
         );
-        assert_eq!(
-            memory_limit_paths(b"0::/a.slice/b.scope\n"),
-            ["a.slice/b.scope/memory.max", "a.slice/memory.max"]
-        );
-        assert!(memory_limit_paths(b"0::/../outside\n").is_empty());
-        assert!(memory_limit_paths(b"0::/\n").is_empty());
+        let v2 = "a.slice/b.scope/memory.max a.slice/b.scope/memory.high";
+        assert_eq!(paths("0::/a.slice/b.scope\n").as_deref(), Some(v2));
+        assert_eq!(paths("0::/\n").as_deref(), Some("memory.max memory.high"));
+        assert_eq!(paths("0::/../../kubepods/pod2\n"), None, "another namespace");
+        assert_eq!(paths(""), None);
     }
 
     const ID: &str = "4c01db0b339c8b2c9d2d3a4c1f0e6a5b7c8d9e0f11223344556677889900aabb";

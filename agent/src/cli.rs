@@ -126,7 +126,7 @@ pub struct Diagnose {
     /// How long to watch (`10s`, `5m`); leaks show only after a while
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = parse_span)]
     pub duration: Duration,
-    /// Go on until Ctrl-C, and report whenever something changes
+    /// Go on until Ctrl-C, and report whenever a finding comes or goes; JSON is one line each
     #[arg(long)]
     pub watch: bool,
     #[arg(long, value_enum, default_value_t = ListingFormat::Text)]

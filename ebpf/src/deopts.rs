@@ -20,8 +20,8 @@ const SAMPLE_INTERVAL_NS: u64 = 5_000_000;
 #[uprobe]
 pub(crate) fn deopt(ctx: ProbeContext) -> u32 {
     let Some(thread) = target::current() else { return 0 };
-    let sp = registers::sp();
-    if is_repeat(thread, sp) {
+    let registers = registers::of_probe(&ctx);
+    if is_repeat(thread, registers.sp) {
         return 0;
     }
     // The constructor is handed `this` first.
@@ -31,8 +31,8 @@ pub(crate) fn deopt(ctx: ProbeContext) -> u32 {
     let now = target::now_ns();
     if now - thread.deopt_sample_ns >= SAMPLE_INTERVAL_NS {
         thread.deopt_sample_ns = now;
-        sampler::occasion(thread, SAMPLE_DEOPT, now, kind as i32);
+        sampler::occasion(thread, registers, SAMPLE_DEOPT, now, kind as i32);
     }
-    dealt_with(thread, sp);
+    dealt_with(thread, registers.sp);
     0
 }

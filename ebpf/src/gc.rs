@@ -21,7 +21,7 @@ use nodeprobe_ebpf::{
     thread::{FLAG_FROM_START, GC_KINDS, GC_MAJOR, GC_MINOR, GC_UNKNOWN, KIND_MAIN},
 };
 
-use crate::{emit, maps, sampler, sched, target};
+use crate::{emit, maps, registers, sampler, sched, target};
 
 /// Who allocates is sampled when a page or the whole of the young generation is full, at most this often per thread.
 const ALLOCATION_SAMPLE_INTERVAL_NS: u64 = 5_000_000;
@@ -74,7 +74,7 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
     thread.gc_after_bytes = 0;
-    sample_allocation(thread);
+    sample_allocation(&ctx, thread);
     // What the sample took is no time of V8.
     thread.gc_opened_ns = sched::open_bracket(thread, PART_GC);
     thread.gc_start_ns = target::now_ns();
@@ -85,22 +85,22 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
 /// begins of collections alone would not do: V8 mostly collects in a task of its own, before the generation is full, and who
 /// allocated does not stand on the stack then.
 #[uprobe]
-pub(crate) fn new_page(_ctx: ProbeContext) -> u32 {
+pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
     // Survivors of a collection fill pages, too.
     if let Some(thread) = target::current()
         && thread.gc_active == 0
     {
-        sample_allocation(thread);
+        sample_allocation(&ctx, thread);
     }
     0
 }
 
 #[inline(always)]
-fn sample_allocation(thread: &mut ThreadRecord) {
+fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
     let now = target::now_ns();
     if now - thread.allocation_sample_ns >= ALLOCATION_SAMPLE_INTERVAL_NS {
         thread.allocation_sample_ns = now;
-        sampler::occasion(thread, SAMPLE_ALLOCATION, now, 0);
+        sampler::occasion(thread, registers::of_probe(ctx), SAMPLE_ALLOCATION, now, 0);
     }
 }
 

@@ -3,7 +3,10 @@
 //!
 //! `bpf_task_pt_regs` exists since Linux 5.15; a program that calls it is refused before.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::{
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    programs::ProbeContext,
+};
 
 /// Of `orig_ax`, and of `syscallno`.
 #[cfg(bpf_target_arch = "x86_64")]
@@ -20,6 +23,25 @@ const FIRST_ARGUMENT: usize = 272;
 const PC_SP_FP: [usize; 3] = [128, 152, 32];
 #[cfg(bpf_target_arch = "aarch64")]
 const PC_SP_FP: [usize; 3] = [256, 248, 232];
+
+/// Where a walk begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Registers {
+    pub(crate) pc: u64,
+    pub(crate) sp: u64,
+    pub(crate) fp: u64,
+}
+
+/// Where a uprobe hit. From the program's own context, so on every kernel.
+#[inline(always)]
+pub(crate) fn of_probe(ctx: &ProbeContext) -> Registers {
+    // SAFETY: the context of a uprobe is the register set of the probed thread.
+    let registers = unsafe { &*ctx.regs };
+    #[cfg(bpf_target_arch = "x86_64")]
+    return Registers { pc: registers.rip, sp: registers.rsp, fp: registers.rbp };
+    #[cfg(bpf_target_arch = "aarch64")]
+    return Registers { pc: registers.pc, sp: registers.sp, fp: registers.regs[29] };
+}
 
 /// The instruction in user space that runs, or called the kernel.
 #[inline(always)]

@@ -13,7 +13,11 @@ use nodeprobe_ebpf::{
     thread::REJECTED_SLOTS,
 };
 
-use crate::{emit, registers, sampler, target};
+use crate::{
+    emit,
+    registers::{self, Registers},
+    sampler, target,
+};
 
 /// Values of `v8::PromiseRejectEvent`.
 const REJECT_WITH_NO_HANDLER: u32 = 0;
@@ -45,7 +49,8 @@ pub(crate) fn dealt_with(thread: &mut ThreadRecord, sp: u64) {
 #[uprobe]
 pub(crate) fn promise_reject(ctx: ProbeContext) -> u32 {
     let Some(thread) = target::current() else { return 0 };
-    let sp = registers::sp();
+    let registers = registers::of_probe(&ctx);
+    let sp = registers.sp;
     if is_repeat(thread, sp) {
         return 0;
     }
@@ -55,7 +60,7 @@ pub(crate) fn promise_reject(ctx: ProbeContext) -> u32 {
     // SAFETY: as above. A handle points to where the collector keeps the promise's address.
     let promise = unsafe { bpf_probe_read_user(handle as *const u64) }.unwrap_or(0);
     match event as u32 {
-        REJECT_WITH_NO_HANDLER => rejected(thread, promise),
+        REJECT_WITH_NO_HANDLER => rejected(thread, registers, promise),
         HANDLER_ADDED_AFTER_REJECT => handled(thread, promise),
         _ => {}
     }
@@ -77,7 +82,7 @@ fn message(ctx: &ProbeContext, _sp: u64) -> u64 {
 }
 
 #[inline(always)]
-fn rejected(thread: &mut ThreadRecord, promise: u64) {
+fn rejected(thread: &mut ThreadRecord, registers: Registers, promise: u64) {
     let mut slot = -1;
     for index in 0..REJECTED_SLOTS {
         if slot < 0 && thread.rejected[index] == 0 && promise != 0 {
@@ -95,10 +100,9 @@ fn rejected(thread: &mut ThreadRecord, promise: u64) {
     }
     if thread.rejection_samples < SAMPLE_BURST {
         thread.rejection_samples += 1;
-        if slot >= 0 {
+        if sampler::occasion(thread, registers, SAMPLE_REJECTION, now, slot) && slot >= 0 {
             thread.rejected_sampled |= 1 << (slot & 31);
         }
-        sampler::occasion(thread, SAMPLE_REJECTION, now, slot);
     }
 }
 
@@ -164,7 +168,7 @@ pub(crate) fn end_turn(thread: &mut ThreadRecord) {
 #[uprobe]
 pub(crate) fn uncaught_exception(ctx: ProbeContext) -> u32 {
     let Some(thread) = target::current() else { return 0 };
-    let sp = registers::sp();
+    let sp = registers::of_probe(&ctx).sp;
     if !is_repeat(thread, sp) {
         let from_promise = ctx.arg::<u64>(3).unwrap_or(0) as u32 & 1;
         tell(thread, EventKind::Uncaught, from_promise, target::now_ns(), [0; EVENT_VALUES]);

@@ -22,7 +22,11 @@ use nodeprobe_ebpf::{
     walk::{self, MAX_FRAMES, Memory},
 };
 
-use crate::{emit, maps, registers, target};
+use crate::{
+    emit, maps,
+    registers::{self, Registers},
+    target,
+};
 
 /// A record under construction; too large for the stack.
 #[repr(C)]
@@ -46,7 +50,7 @@ const BLOCKED_INTERVAL_NS: u64 = 1_000_000;
 /// As [`Scratch`], for programs of uprobes, which others can interrupt and which need no image.
 #[repr(C)]
 struct OccasionScratch {
-    /// Whose it is; one that was interrupted finds another there.
+    /// Not 0: in use. One that was interrupted finds another there when it goes on.
     owner: u64,
     header: SampleHeader,
     frames: [u64; MAX_FRAMES * FRAME_WORDS],
@@ -109,24 +113,33 @@ pub(crate) fn asleep(thread: &mut ThreadRecord, now_ns: u64) {
     }
 }
 
-/// The stack of the current thread where a uprobe hit, because something happened there that is worth a name.
+/// The stack of the current thread where a uprobe hit, because something happened there that is worth a name. `true`: it is told.
 #[inline(always)]
-pub(crate) fn occasion(thread: &ThreadRecord, flags: u32, now_ns: u64, detail: i32) {
+pub(crate) fn occasion(
+    thread: &ThreadRecord,
+    registers: Registers,
+    flags: u32,
+    now_ns: u64,
+    detail: i32,
+) -> bool {
     if !maps::sample_stacks() {
-        return;
+        return false;
     }
-    let Some(scratch) = OCCASION_SCRATCH.get_ptr_mut(0) else { return };
+    let Some(scratch) = OCCASION_SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: a valid map value of this processor. Another thread's program may write to it in between, which shows below.
     let scratch = unsafe { &mut *scratch };
     let owner = u64::from(thread.tid) << 32 | now_ns & 0xffff_ffff;
     // SAFETY: plain stores and loads through valid references; volatile, because the compiler knows of no other writer.
-    unsafe { core::ptr::write_volatile(&raw mut scratch.owner, owner) };
-    let (pc, sp, fp) = (registers::pc(), registers::sp(), registers::fp());
-    let frames = &mut scratch.frames;
-    let count = walk::walk(&User, pc, fp, |index, frame| put(frames, index, frame));
-    if count > MAX_FRAMES {
-        return;
+    unsafe {
+        if core::ptr::read_volatile(&raw const scratch.owner) != 0 {
+            // This one has interrupted another, which must not find its frames changed.
+            return false;
+        }
+        core::ptr::write_volatile(&raw mut scratch.owner, owner);
     }
+    let Registers { pc, sp, fp } = registers;
+    let frames = &mut scratch.frames;
+    let count = walk::walk(&User, pc, fp, |index, frame| put(frames, index, frame)).min(MAX_FRAMES);
     scratch.header = SampleHeader {
         kind: EventKind::Sample as u32,
         flags,
@@ -146,9 +159,13 @@ pub(crate) fn occasion(thread: &ThreadRecord, flags: u32, now_ns: u64, detail: i
     let is_whole = unsafe { core::ptr::read_volatile(&raw const scratch.owner) } == owner;
     let bytes = HEADER_BYTES + count as u64 * FRAME_BYTES;
     let record = core::ptr::from_ref(&scratch.header).cast();
-    if !is_whole || !emit::send_sample(record, bytes, u64::from(BPF_RB_NO_WAKEUP)) {
+    let is_told = is_whole && emit::send_sample(record, bytes, u64::from(BPF_RB_NO_WAKEUP));
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut scratch.owner, 0) };
+    if !is_told {
         emit::lost(DropReason::SampleRingFull);
     }
+    is_told
 }
 
 #[inline(always)]

@@ -176,11 +176,15 @@ impl Watch {
         fs::read_to_string(self.directory.path().join(name)).expect("the scratch file can be read")
     }
 
-    fn end(mut self, is_sick: bool) -> Value {
+    fn end(mut self) -> Value {
         let status = self.process.wait(READY);
-        let expected = if is_sick { 2 } else { 0 };
-        assert_eq!(status.code(), Some(expected), "{}: {}", describe(status), self.read("stderr"));
-        serde_json::from_str(&self.read("stdout")).expect("the diagnosis is JSON")
+        let diagnosis: Value = serde_json::from_str(&self.read("stdout"))
+            .unwrap_or_else(|error| panic!("{error}; {}: {}", describe(status), self.read("stderr")));
+        let processes = diagnosis["processes"].as_array().expect("processes are a list");
+        let findings = processes.iter().filter_map(|process| process["findings"].as_array()).flatten();
+        let is_sick = findings.into_iter().any(|finding| finding["severity"] != "info");
+        assert_eq!(status.code(), Some(if is_sick { 2 } else { 0 }), "{}: {diagnosis}", describe(status));
+        diagnosis
     }
 }
 
@@ -200,8 +204,7 @@ fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
         service.begin_load();
         services.push(service);
     }
-    let is_sick = services.iter().any(|service| !service.ready["expect"].is_null());
-    let diagnosis = watch.end(is_sick);
+    let diagnosis = watch.end();
     eprintln!("{}", node.label);
     let wrong: Vec<String> = services.iter_mut().filter_map(|service| service.judge(&diagnosis)).collect();
     assert!(wrong.is_empty(), "{}:\n{}", node.label, wrong.join("\n"));

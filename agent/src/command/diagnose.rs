@@ -1,7 +1,7 @@
 //! `nodeprobe diagnose`: watch for a while, then say what is wrong.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal as _, Write as _},
     mem::ManuallyDrop,
     time::{Duration, SystemTime},
@@ -64,8 +64,10 @@ async fn watch(arguments: &Diagnose, agent: ManuallyDrop<Agent>, mut signals: En
             progress.show(&format!("watching {}, {passed_s:.0} of {total_s:.0} s", patients.in_words()));
         } else if passed_s >= total_s && reported.as_ref() != Some(&patients.ids()) {
             // News, once there is enough to judge by.
-            patients.diagnosis().write(arguments.format, io::stdout().lock())?;
+            progress.clear();
+            patients.diagnosis().write_next(arguments.format, io::stdout().lock())?;
             reported = Some(patients.ids());
+            patients.forget_ended();
         } else {
             progress.show(&format!("watching {} for {passed_s:.0} s", patients.in_words()));
         }
@@ -108,11 +110,16 @@ impl Patients {
     }
 
     /// What is wrong with whom, without figures: when this changes there is news.
-    fn ids(&self) -> Vec<(u32, Vec<(&'static str, &'static str)>)> {
-        let of = |process: &ProcessDiagnosis| {
-            (process.pid, process.findings.iter().map(|finding| (finding.id, finding.severity)).collect())
+    fn ids(&self) -> BTreeSet<(u32, &'static str)> {
+        let of = |process: &ProcessDiagnosis| -> Vec<_> {
+            process.findings.iter().map(|finding| (process.pid, finding.id)).collect()
         };
-        self.seen.values().map(of).collect()
+        self.seen.values().filter(|process| !process.exited).flat_map(of).collect()
+    }
+
+    /// They have been reported.
+    fn forget_ended(&mut self) {
+        self.seen.retain(|_, process| !process.exited);
     }
 
     fn in_words(&self) -> String {

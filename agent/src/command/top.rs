@@ -87,6 +87,8 @@ pub(super) fn only(pids: &[u32], interval: &mut Interval) {
         interval.stalls.retain(|stall| pids.contains(&stall.process.pid));
         interval.pauses.retain(|pause| pids.contains(&pause.process.pid));
         interval.stacks.retain(|thread| pids.contains(&thread.process.pid));
+        interval.occasions.retain(|taken| pids.contains(&taken.process.pid));
+        interval.notices.retain(|notice| pids.contains(&notice.process.pid));
     }
 }
 

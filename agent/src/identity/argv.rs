@@ -153,6 +153,24 @@ pub(super) fn entry(cmdline: &Cmdline, executable: &Path) -> Entry {
     mode.map_or(Entry::Stdin, Entry::Mode)
 }
 
+/// The options in front of the script, each as `--name=value` where it has a value of its own.
+pub(super) fn options(cmdline: &Cmdline) -> Vec<Vec<u8>> {
+    let mut args = cmdline.args.iter().skip(1).map(Vec::as_slice);
+    let mut options = Vec::new();
+    while let Some(arg) = args.next().filter(|arg| arg.starts_with(b"-") && !matches!(arg, &b"-" | &b"--")) {
+        let mut option = arg.to_vec();
+        let name = String::from_utf8_lossy(arg).replace('_', "-");
+        if OPTIONS_WITH_VALUE.contains(&name.as_str())
+            && let Some(value) = args.next()
+        {
+            option.push(b'=');
+            option.extend_from_slice(value);
+        }
+        options.push(option);
+    }
+    options
+}
+
 fn script(arg: &[u8]) -> Entry {
     Entry::Script(PathBuf::from(OsStr::from_bytes(arg)))
 }

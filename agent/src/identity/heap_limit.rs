@@ -21,8 +21,16 @@ pub(super) struct Memory {
 /// Flags are those of the command line in front of the script, then `NODE_OPTIONS`; of each the last counts. Without any,
 /// V8 takes half of the memory, at most 2 GiB, or 4 GiB from 15 GiB of memory on (measured with Node.js 20, 22, 24 and 26
 /// in containers of 512 MiB to 17 GiB).
-pub(super) fn old_generation_bytes(args: &[Vec<u8>], node_options: &[u8], memory: Memory) -> u64 {
+///
+/// `None`: it is a percentage of the memory, which is not followed here.
+pub(super) fn old_generation_bytes(args: &[Vec<u8>], node_options: &[u8], memory: Memory) -> Option<u64> {
     let from_options = node_options.split(u8::is_ascii_whitespace);
+    let is_percentage = |arg: &[u8]| {
+        String::from_utf8_lossy(arg).replace('_', "-").starts_with("--max-old-space-size-percentage")
+    };
+    if args.iter().any(|arg| is_percentage(arg)) || from_options.clone().any(is_percentage) {
+        return None;
+    }
     let last = |flag: &str| {
         let of_args = args.iter().filter_map(|arg| value_of(arg, flag)).next_back();
         of_args.or_else(|| from_options.clone().filter_map(|arg| value_of(arg, flag)).next_back())
@@ -30,11 +38,11 @@ pub(super) fn old_generation_bytes(args: &[Vec<u8>], node_options: &[u8], memory
     if let Some(mib) = last("max-old-space-size").or_else(|| last("max-heap-size"))
         && mib > 0
     {
-        return mib.saturating_mul(MIB);
+        return Some(mib.saturating_mul(MIB));
     }
     let memory_bytes = memory.container_bytes.map_or(memory.host_bytes, |bytes| bytes.min(memory.host_bytes));
     let most = if memory_bytes >= 15 * GIB { 4 * GIB } else { 2 * GIB };
-    (memory_bytes / 2).min(most)
+    Some((memory_bytes / 2).min(most))
 }
 
 /// The number of `--flag=N`, written with `-` or `_`.
@@ -53,7 +61,7 @@ mod tests {
         let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
         let container_bytes = container_mib.map(|mib| mib * MIB);
         let memory = Memory { host_bytes: host_gib * GIB, container_bytes };
-        old_generation_bytes(&args, node_options.as_bytes(), memory) / MIB
+        old_generation_bytes(&args, node_options.as_bytes(), memory).map_or(0, |bytes| bytes / MIB)
     }
 
     #[test]
@@ -78,5 +86,7 @@ mod tests {
         for unusable in ["--max-old-space-size=x", "--max-old-space-size", "--max-old-space-sizes=5"] {
             assert_eq!(limit_mib(&[unusable], "", 8, None), 2048, "{unusable}");
         }
+        assert_eq!(limit_mib(&["--max-old-space-size-percentage=75"], "", 8, None), 0, "not known");
+        assert_eq!(limit_mib(&[], "--max_old_space_size_percentage=75", 8, None), 0, "not known");
     }
 }

@@ -102,7 +102,8 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
     })
 }
 
-/// `None` where the arguments, and with them the flags, have been overwritten by a title.
+/// `None` where the arguments, and with them the flags, have been overwritten by a title; and where the group that limits the
+/// memory cannot be looked at.
 fn heap_limit(
     process: &ProcessDir,
     cmdline: &Cmdline,
@@ -111,22 +112,20 @@ fn heap_limit(
 ) -> Option<u64> {
     /// From here on Node finds the group it is in; before, it looks only at where a container sees its own.
     const FIRST_MAJOR_WITH_GROUPS: u32 = 20;
-    let (_, arguments) = cmdline.args.split_first()?;
-    if arguments.is_empty() {
+    // A title leaves no argument behind.
+    if cmdline.args.len() < 2 {
         return None;
     }
-    let flags = arguments.iter().take_while(|argument| argument.starts_with(b"-")).cloned();
-    let flags: Vec<Vec<u8>> = flags.collect();
     let major: u32 = node_version?.split('.').next()?.parse().ok()?;
     let container_bytes = if major >= FIRST_MAJOR_WITH_GROUPS {
-        cgroups::memory_limit_bytes(process)
+        cgroups::memory_limit_bytes(process)?
     } else {
         let path = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes");
         let text = process.read_in_root(path, 64).ok().flatten().unwrap_or_default();
         std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok())
     };
     let memory = Memory { host_bytes: procfs::memory_bytes()?, container_bytes };
-    Some(heap_limit::old_generation_bytes(&flags, node_options, memory))
+    heap_limit::old_generation_bytes(&argv::options(cmdline), node_options, memory)
 }
 
 /// The state and the executable once its arguments and environment are in place: within an exec there is a moment

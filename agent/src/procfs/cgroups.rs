@@ -20,15 +20,19 @@ pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
     })
 }
 
-/// How much memory the process's group and those around it allow at most, bytes; `None`: no limit, or not known here.
-pub fn memory_limit_bytes(process: &ProcessDir) -> Option<u64> {
-    let paths = cgroup::memory_limit_paths(&process.cgroup().ok()?);
-    let limit = |path: &String| {
+/// How much memory the process's group allows, bytes; `Some(None)`: as much as there is; `None`: not known here.
+pub fn memory_limit_bytes(process: &ProcessDir) -> Option<Option<u64>> {
+    let (paths, is_root) = cgroup::memory_limit_paths(&process.cgroup().ok()?)?;
+    let read = |path: &String| {
         let mut text = String::new();
         let file = File::open(Path::new(ROOT).join(path)).ok()?;
         file.take(SMALL_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
-        // Without a limit version 2 says `max`, and version 1 a number that no machine has.
-        text.trim().parse().ok()
+        Some(text)
     };
-    paths.iter().filter_map(limit).min()
+    let texts: Vec<String> = paths.iter().filter_map(read).collect();
+    if texts.is_empty() && !is_root {
+        return None;
+    }
+    // Without a limit version 2 says `max`, and version 1 a number that no machine has.
+    Some(texts.iter().filter_map(|text| text.trim().parse().ok()).min())
 }

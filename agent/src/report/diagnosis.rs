@@ -135,6 +135,21 @@ impl Diagnosis {
         sink.flush()
     }
 
+    /// As [`write`](Self::write), one of several: JSON on a line of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn write_next(&self, format: ListingFormat, mut sink: impl Write) -> io::Result<()> {
+        if format == ListingFormat::Text {
+            writeln!(sink, "{}", self.time)?;
+            return self.write(format, sink);
+        }
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        sink.write_all(&line)?;
+        sink.flush()
+    }
+
     fn render(&self) -> String {
         let mut out = String::new();
         for process in self.processes.iter().filter(|process| !process.findings.is_empty()) {

@@ -8,19 +8,22 @@ use super::{
 const MODE: Mode = Mode::CpuStarved;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let delayed = history.run_delay_ns().map(|ns| history.share(ns));
-    let throttled = history.throttled_ns().map(|ns| history.share(ns));
+    let (delayed, throttled) = (history.run_delay(), history.throttled());
     let by_delay = delayed.and_then(|share| RUN_DELAY.severity(share, MODE, history));
-    let by_quota = throttled.and_then(|share| THROTTLED.severity(share, MODE, history));
+    // The quota is the group's: it may stop others in it while this thread sleeps.
+    let waits = delayed.is_none_or(|share| share >= THROTTLED.warning);
+    let by_quota = throttled.and_then(|share| THROTTLED.severity(share, MODE, history)).filter(|_| waits);
     let severity = by_delay.max(by_quota)?;
-    let summary = match (by_quota, throttled, delayed) {
-        (Some(_), Some(throttled), _) => {
-            format!("the CPU quota of its cgroup stopped the process for {} of the time", percent(throttled))
-        }
-        (_, _, delayed) => format!(
-            "the main thread was ready to run and had no processor for {} of the time: others took it",
+    let summary = if by_quota >= by_delay {
+        format!(
+            "the CPU quota of its cgroup was used up for {} of the time",
+            percent(throttled.unwrap_or(0.0))
+        )
+    } else {
+        format!(
+            "the main thread was ready to run and had no processor for {} of the time",
             percent(delayed.unwrap_or(0.0))
-        ),
+        )
     };
     let known = [("run_delay_ratio", delayed), ("throttled_ratio", throttled)];
     let known = known.into_iter().filter_map(|(name, share)| Some((name, share?)));

@@ -12,7 +12,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     let (time_ns, pauses, max_ns, long_pauses) = history.gc();
     let (share, longest_s) = (history.share(time_ns), max_ns as f64 / 1e9);
     // A pause lasts longer when others have the processor, and that is none of the collector's doing.
-    let waiting = history.run_delay_ns().map_or(0.0, |ns| history.share(ns)).min(1.0);
+    let waiting = history.run_delay().unwrap_or(0.0).min(1.0);
     let collecting = share * (1.0 - waiting);
     let (severity, summary) = if let Some(severity) = GC.severity(collecting, MODE, history) {
         let text = format!(

@@ -1,4 +1,7 @@
 //! The last intervals of one process, and the sums over them that the checks ask for.
+//!
+//! Times are those of the main thread, so that shares are shares of one thread's time: what a worker does keeps nobody else
+//! waiting, and has a row of its own in `top`. Counts (rejections, deoptimisations) and streams are those of the process.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -9,8 +12,8 @@ use std::{
 use super::Mode;
 use crate::{
     model::{
-        Category, Cause, Causes, Culprit, Interval, Notice, NoticeKind, Occasion, OccasionStack, StackTime,
-        Stall, StreamKind, ThreadKind, interval::ProcessInterval,
+        Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
+        StackTime, Stall, StreamKind, ThreadKind, interval::ProcessInterval,
     },
     stack::culprit::culprit,
 };
@@ -19,6 +22,10 @@ use crate::{
 const HEAP_SIZES_MAX: usize = 256;
 /// Distinct stacks of an interval that are remembered, those with most time first.
 const STACKS_MAX: usize = 256;
+
+/// A turn that began so early in the life of a process is its start-up, unless it goes on for ever.
+const START_BEGINS_WITHIN_S: f64 = 1.0;
+const START_IS_STUCK_NS: u64 = 30_000_000_000;
 
 /// What one process did.
 #[derive(Clone, Debug)]
@@ -30,10 +37,8 @@ pub struct History {
     /// Seconds since the first interval, and the bytes in use after the last full collection of each interval that had one.
     heap_sizes: VecDeque<(f64, f64)>,
     now_s: f64,
-    startup: Option<Stall>,
     /// Seconds from the start of the process.
     listening_s: Option<f64>,
-    notices: Vec<Notice>,
     heap_limit_bytes: Option<u64>,
     exited: bool,
 }
@@ -42,6 +47,8 @@ pub struct History {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     duration_s: f64,
+    startup: Option<Stall>,
+    notices: BTreeSet<NoticeKind>,
     stalls: Vec<Stall>,
     /// Of the main thread: the turn under way.
     turn_ns: u64,
@@ -91,9 +98,7 @@ impl History {
             active: BTreeSet::new(),
             heap_sizes: VecDeque::new(),
             now_s: 0.0,
-            startup: None,
             listening_s: None,
-            notices: Vec::new(),
             heap_limit_bytes: None,
             exited: false,
         }
@@ -104,37 +109,45 @@ impl History {
         self.now_s += interval.duration_s;
         self.exited = process.exited;
         self.heap_limit_bytes = process.heap_limit_bytes.or(self.heap_limit_bytes);
-        if process.major.durations.count > 0
-            && let Some(bytes) = process.major.last.after_bytes
+        let main = process.threads.iter().find(|thread| thread.kind == ThreadKind::Main);
+        // Of the main thread's heap: sizes of different heaps make no slope.
+        if let Some(main) = main.filter(|main| main.major.durations.count > 0)
+            && let Some(bytes) = main.major.last.after_bytes
         {
             if self.heap_sizes.len() == HEAP_SIZES_MAX {
                 self.heap_sizes.pop_front();
             }
             self.heap_sizes.push_back((self.now_s, bytes as f64));
         }
+        let main_thread = (process.id, process.id.pid);
         let mut seen = Seen { duration_s: interval.duration_s, ..Seen::default() };
-        for thread in &process.threads {
-            if thread.kind == ThreadKind::Main {
-                seen.turn_ns = thread.current_turn_ns.unwrap_or(0);
-                seen.turn_causes = thread.current_turn_causes;
-                seen.turn_culprit.clone_from(&thread.current_turn_culprit);
+        if let Some(main) = main {
+            let turn_ns = main.current_turn_ns.unwrap_or(0);
+            // Loading modules is no work that keeps requests waiting: there are none yet.
+            let is_start = process.uptime_s - turn_ns as f64 / 1e9 < START_BEGINS_WITHIN_S
+                && turn_ns < START_IS_STUCK_NS;
+            if !is_start {
+                seen.turn_ns = turn_ns;
+                seen.turn_causes = main.current_turn_causes;
+                seen.turn_culprit.clone_from(&main.current_turn_culprit);
             }
         }
-        for stall in interval.stalls.iter().filter(|stall| stall.process == process.id) {
-            if stall.startup && stall.thread == ThreadKind::Main {
-                self.startup = Some(stall.clone());
+        let is_of_main = |stall: &&Stall| stall.process == process.id && stall.thread == ThreadKind::Main;
+        for stall in interval.stalls.iter().filter(is_of_main) {
+            if stall.startup {
+                seen.startup = Some(stall.clone());
             } else {
                 seen.stalls.push(stall.clone());
             }
         }
-        for pauses in [&process.minor, &process.major] {
+        for pauses in main.into_iter().flat_map(|main| [&main.minor, &main.major]) {
             seen.gc_ns += pauses.durations.sum_ns;
             seen.gc_pauses += pauses.durations.count;
             seen.gc_longest_ns = seen.gc_longest_ns.max(pauses.durations.interval_max_ns.unwrap_or(0));
         }
         let long_ns = (super::thresholds::GC_LONG_PAUSE_S * 1e9) as u64;
         let long =
-            |pause: &&crate::model::LongPause| pause.process == process.id && pause.duration_ns >= long_ns;
+            |pause: &&LongPause| (pause.process, pause.tid) == main_thread && pause.duration_ns >= long_ns;
         seen.long_pauses = interval.pauses.iter().filter(long).count() as u64;
         for (stream, stdio) in seen.stdio.iter_mut().zip([&process.stdout, &process.stderr]) {
             *stream = Stream {
@@ -150,7 +163,7 @@ impl History {
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
         seen.rss_bytes = process.rss_bytes;
-        let stacks = interval.stacks.iter().filter(|thread| thread.process == process.id);
+        let stacks = interval.stacks.iter().filter(|thread| (thread.process, thread.tid) == main_thread);
         seen.stacks = stacks.flat_map(|thread| thread.stacks.iter().cloned()).collect();
         seen.stacks.sort_by_key(|stack| std::cmp::Reverse(stack.time_ns));
         seen.stacks.truncate(STACKS_MAX);
@@ -160,7 +173,12 @@ impl History {
             if notice.kind == NoticeKind::Listening && self.listening_s.is_none() {
                 self.listening_s = since_start(process, interval.time, notice.time);
             }
-            self.notices.push(notice.clone());
+            let is_of_a_worker = notice.tid != process.id.pid;
+            // A worker with a limit of its own ends alone.
+            let is_of_a_heap = matches!(notice.kind, NoticeKind::NearHeapLimit | NoticeKind::OutOfMemory);
+            if !(is_of_a_worker && is_of_a_heap) {
+                seen.notices.insert(notice.kind);
+            }
         }
         self.seen.push_back(seen);
         while self.seen.len() > 1 && self.window_s() - self.seen[0].duration_s >= self.window_s {
@@ -208,9 +226,21 @@ impl History {
         sum
     }
 
-    /// Time in stalls spent with a cause.
-    pub fn stalled_with_ns(&self, cause: Cause) -> u64 {
-        self.stalls().map(|stall| stall.causes.ns(cause)).sum()
+    /// What stalls were spent with one cause, whatever led in them: how many, the time, and the longest such time.
+    pub fn stalled_with(&self, cause: Cause) -> Stalls {
+        let mut sum = Stalls::default();
+        for ns in self.stalls().map(|stall| stall.causes.ns(cause)).filter(|ns| *ns > 0) {
+            sum.count += 1;
+            sum.time_ns += ns;
+            sum.longest_ns = sum.longest_ns.max(ns);
+        }
+        sum
+    }
+
+    /// Whom the time that stalls were spent with one cause is blamed on.
+    pub fn blamed_for_cause(&self, cause: Cause) -> Option<Culprit> {
+        let with = self.stalls().filter_map(|stall| Some((stall.culprit.as_ref()?, stall.causes.ns(cause))));
+        Culprit::of_most(with.filter(|(_, ns)| *ns > 0))
     }
 
     /// Whom the stalls that are led by `causes` are blamed on.
@@ -249,12 +279,14 @@ impl History {
     }
 
     /// Whom stacks that were taken on an occasion are blamed on: the function of the application that is innermost in most of
-    /// them, and its share of those with any.
+    /// them, and its share of all.
     pub fn blamed_for(&self, occasion: Occasion) -> Option<(Culprit, f64)> {
         let taken =
             self.seen.iter().flat_map(|seen| &seen.occasions).filter(|taken| taken.occasion == occasion);
+        let mut all = 0;
         let mut innermost: Vec<(Culprit, u64)> = Vec::new();
         for taken in taken {
+            all += taken.count;
             let stack = [StackTime {
                 stack: Arc::clone(&taken.stack),
                 category: Category::Application,
@@ -265,7 +297,6 @@ impl History {
                 innermost.push((blame.culprit, taken.count));
             }
         }
-        let all: u64 = innermost.iter().map(|(_, count)| count).sum();
         let most = Culprit::of_most(innermost.iter().map(|(culprit, count)| (culprit, *count)))?;
         let is_most =
             |culprit: &Culprit| (&culprit.function, &culprit.script) == (&most.function, &most.script);
@@ -295,13 +326,21 @@ impl History {
         streams
     }
 
-    /// `None`: not known in any interval.
-    pub fn run_delay_ns(&self) -> Option<u64> {
-        self.seen.iter().filter_map(|seen| seen.run_delay_ns).reduce(|sum, ns| sum + ns)
+    /// Share of the time for which the main thread could run and had no processor; `None`: not known in any interval.
+    pub fn run_delay(&self) -> Option<f64> {
+        self.known_share(|seen| seen.run_delay_ns)
     }
 
-    pub fn throttled_ns(&self) -> Option<u64> {
-        self.seen.iter().filter_map(|seen| seen.throttled_ns).reduce(|sum, ns| sum + ns)
+    /// Share of the time for which the quota of the cgroup was used up. The kernel sums it over processors.
+    pub fn throttled(&self) -> Option<f64> {
+        self.known_share(|seen| seen.throttled_ns).map(|share| share.min(1.0))
+    }
+
+    fn known_share(&self, of: impl Fn(&Seen) -> Option<u64>) -> Option<f64> {
+        let known = self.seen.iter().filter_map(|seen| Some((of(seen)?, seen.duration_s)));
+        let (ns, known_s) =
+            known.fold((0, 0.0), |(ns, seconds), (more, duration_s)| (ns + more, seconds + duration_s));
+        (known_s > 0.0).then(|| ns as f64 / 1e9 / known_s)
     }
 
     /// Unhandled, handled late.
@@ -340,14 +379,19 @@ impl History {
         self.seen.iter().rev().find_map(|seen| seen.rss_bytes)
     }
 
-    /// Whether something was told since the process is known.
+    /// Whether something was told.
     pub fn has_been_told(&self, kind: NoticeKind) -> bool {
-        self.notices.iter().any(|notice| notice.kind == kind)
+        self.seen.iter().any(|seen| seen.notices.contains(&kind))
     }
 
-    /// The turn in which the process started, if it was seen.
+    /// Whether something was told right before the end.
+    pub fn was_told_last(&self, kind: NoticeKind) -> bool {
+        self.seen.iter().rev().take(2).any(|seen| seen.notices.contains(&kind))
+    }
+
+    /// The turn in which the process started.
     pub fn startup(&self) -> Option<&Stall> {
-        self.startup.as_ref()
+        self.seen.iter().find_map(|seen| seen.startup.as_ref())
     }
 
     /// From the start of the process to its first `listen`, seconds.

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use history::History;
 
-use crate::model::{Culprit, Interval, ProcessId};
+use crate::model::{Culprit, Interval, ProcessId, Signal};
 
 /// A way in which a Node service fails. The id is the same in `diagnose`, in the metric, in `top` and in the docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +136,22 @@ impl Mode {
         }
     }
 
+    /// What must be observed to find it.
+    pub const fn needs(self) -> &'static [Signal] {
+        match self {
+            Self::UnhandledRejections => &[Signal::Rejections],
+            Self::HeapGrowth => &[Signal::Heap],
+            Self::GcPressure => &[Signal::Gc],
+            // `/proc` tells.
+            Self::CpuStarved => &[],
+            Self::SyncChildProcess | Self::SyncIo => &[Signal::EventLoop, Signal::Sched],
+            Self::StdoutBackpressure => &[Signal::Stdio],
+            Self::MicrotaskCongestion => &[Signal::EventLoop, Signal::Sample],
+            Self::ShapeChurn => &[Signal::Sample],
+            Self::EventLoopStarvation | Self::SlowStartup => &[Signal::EventLoop],
+        }
+    }
+
     fn check(self, history: &History) -> Option<Finding> {
         match self {
             Self::UnhandledRejections => unhandled_rejections::check(history),
@@ -220,6 +236,15 @@ fn judge(history: &History) -> Vec<Finding> {
         };
         let cause = found.iter().find(|(mode, severity)| explains(*mode, *severity));
         finding.because_of = cause.map(|(mode, _)| *mode);
+    }
+    // A consequence of a consequence belongs to what it all began with.
+    let causes: BTreeMap<Mode, Mode> =
+        findings.iter().filter_map(|finding| Some((finding.mode, finding.because_of?))).collect();
+    for finding in &mut findings {
+        for _ in 0..Mode::ALL.len() {
+            let further = finding.because_of.and_then(|mode| causes.get(&mode).copied());
+            finding.because_of = further.or(finding.because_of);
+        }
     }
     findings.sort_by_key(|finding| {
         (std::cmp::Reverse(finding.is_primary()), std::cmp::Reverse(finding.severity), finding.mode)

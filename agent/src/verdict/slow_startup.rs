@@ -8,7 +8,8 @@ use crate::model::{Cause, Culprit, StackTime, Stall};
 const MODE: Mode = Mode::SlowStartup;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let startup = history.startup()?;
+    // A script that runs and ends had nothing to start up for.
+    let startup = history.startup().filter(|_| !history.exited() || history.listening_s().is_some())?;
     let startup_s = startup.duration_ns as f64 / 1e9;
     let severity = STARTUP_S.severity(startup_s, MODE, history)?;
     let mut summary =

@@ -1,7 +1,9 @@
 //! Whoever reads the logs is slower than the service writes them.
 
 use super::{
-    Finding, History, Mode, Severity, percent,
+    Finding, History, Mode, Severity,
+    history::Stream,
+    percent,
     thresholds::{STDIO_BLOCKED, STDIO_REFUSED_PER_S, limit},
 };
 use crate::model::{Category, Cause, StreamKind};
@@ -9,9 +11,13 @@ use crate::model::{Category, Cause, StreamKind};
 const MODE: Mode = Mode::StdoutBackpressure;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let streams = history.stdio();
-    let names = ["stdout", "stderr"];
-    let (name, stream) = names.into_iter().zip(streams).max_by_key(|(_, s)| (s.blocked_ns, s.refused))?;
+    let [stdout, stderr] = history.stdio();
+    let of = |name, stream| of_stream(name, stream, history);
+    // Of equals the first.
+    [of("stderr", stderr), of("stdout", stdout)].into_iter().flatten().max_by_key(|finding| finding.severity)
+}
+
+fn of_stream(name: &str, stream: Stream, history: &History) -> Option<Finding> {
     let kind = stream.kind.map_or("stream", StreamKind::name);
     let share = history.share(stream.blocked_ns);
     let refused_per_s = history.per_second(stream.refused);

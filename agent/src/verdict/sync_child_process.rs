@@ -6,9 +6,9 @@ use crate::model::Cause;
 const MODE: Mode = Mode::SyncChildProcess;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let share = history.share(history.stalled_with_ns(Cause::ChildProcess));
+    let stalls = history.stalled_with(Cause::ChildProcess);
+    let share = history.share(stalls.time_ns);
     let severity = CHILD_PROCESS.severity(share, MODE, history)?;
-    let stalls = history.stalls_led_by(&[Cause::ChildProcess]);
     let longest_s = stalls.longest_ns as f64 / 1e9;
     let summary = format!(
         "the event loop waited {} of the time for child processes it started synchronously, up to {} at once",
@@ -18,7 +18,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     let finding = Finding::new(MODE, severity, history, summary).with([
         ("stalls", stalls.count as f64),
         ("waiting_ratio", share),
-        ("longest_stall_s", longest_s),
+        ("longest_wait_s", longest_s),
     ]);
-    Some(finding.blaming(history.blamed_for_stalls(&[Cause::ChildProcess])))
+    Some(finding.blaming(history.blamed_for_cause(Cause::ChildProcess)))
 }

@@ -6,9 +6,9 @@ use crate::model::Cause;
 const MODE: Mode = Mode::SyncIo;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let share = history.share(history.stalled_with_ns(Cause::SyncIo));
+    let stalls = history.stalled_with(Cause::SyncIo);
+    let share = history.share(stalls.time_ns);
     let severity = SYNC_IO.severity(share, MODE, history)?;
-    let stalls = history.stalls_led_by(&[Cause::SyncIo]);
     let longest_s = stalls.longest_ns as f64 / 1e9;
     let sleep = history
         .stalls()
@@ -26,7 +26,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     let finding = Finding::new(MODE, severity, history, summary).with([
         ("stalls", stalls.count as f64),
         ("blocked_ratio", share),
-        ("longest_stall_s", longest_s),
+        ("longest_wait_s", longest_s),
     ]);
-    Some(finding.blaming(history.blamed_for_stalls(&[Cause::SyncIo])))
+    Some(finding.blaming(history.blamed_for_cause(Cause::SyncIo)))
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{
-        Category, Cause, HeapChange, Notice, NoticeKind, Occasion, OccasionStack, Rejections, ThreadStacks,
+        Category, Cause, Notice, NoticeKind, Occasion, OccasionStack, Rejections, ThreadKind, ThreadStacks,
         interval::ProcessInterval,
     },
     report::sample::{self, MIB, MS},
@@ -77,7 +77,7 @@ fn a_heap_that_grows_is_told_from_a_cache_that_has_filled() {
         move |now: u64, process: &mut ProcessInterval, _: &mut Interval| {
             let _ = (second, size_mib);
             let used_mib = if now < second { 20 + now * size_mib } else { 20 + second * size_mib };
-            process.major = sample::pauses([2 * MS], used_mib + 5, used_mib);
+            process.threads[0].major = sample::pauses([2 * MS], used_mib + 5, used_mib);
         }
     };
     let leak = judged(10, grows(100, 15));
@@ -101,7 +101,7 @@ fn what_v8_says_of_its_limit_is_critical_at_once() {
 #[test]
 fn collections_that_take_their_time_are_named_with_who_allocates() {
     let findings = judged(10, |_, process, interval| {
-        process.minor = sample::pauses([30 * MS; 6], 60, 40);
+        process.threads[0].minor = sample::pauses([30 * MS; 6], 60, 40);
         interval.occasions.push(OccasionStack {
             process: process.id,
             tid: 301,
@@ -117,9 +117,8 @@ fn collections_that_take_their_time_are_named_with_who_allocates() {
 #[test]
 fn a_leak_explains_its_collections() {
     let findings = judged(10, |second, process, _| {
-        process.minor = sample::pauses([30 * MS; 6], 60, 40);
-        process.major.last = HeapChange::default();
-        process.major = sample::pauses([20 * MS], 30 + second * 15, 20 + second * 15);
+        process.threads[0].minor = sample::pauses([30 * MS; 6], 60, 40);
+        process.threads[0].major = sample::pauses([20 * MS], 30 + second * 15, 20 + second * 15);
     });
     assert_eq!(modes(&findings), [(Mode::HeapGrowth, true), (Mode::GcPressure, false)]);
     assert_eq!(findings[1].because_of, Some(Mode::HeapGrowth));
@@ -156,7 +155,10 @@ fn blocked_writes_and_refused_ones_are_backpressure() {
 fn waiting_for_a_processor_is_starvation_by_neighbours_or_by_the_quota() {
     let neighbours = judged(10, |_, process, _| process.run_delay_ns = Some(400 * MS));
     assert_eq!((neighbours[0].mode, neighbours[0].severity), (Mode::CpuStarved, Severity::Critical));
-    let quota = judged(10, |_, process, _| process.cpu_throttled_ns = Some(100 * MS));
+    let quota = judged(10, |_, process, _| {
+        process.cpu_throttled_ns = Some(100 * MS);
+        process.run_delay_ns = Some(80 * MS);
+    });
     assert_eq!((quota[0].mode, quota[0].severity), (Mode::CpuStarved, Severity::Warning));
     assert!(quota[0].summary.contains("quota"), "{}", quota[0].summary);
 }
@@ -205,4 +207,71 @@ fn a_finding_stays_until_it_is_well_below_its_threshold() {
     assert!(blocked(8), "within the hysteresis");
     assert!(!blocked(6));
     assert!(!blocked(9), "it has to come anew");
+}
+
+#[test]
+fn workers_that_compute_keep_nobody_waiting() {
+    let findings = judged(10, |_, process, interval| {
+        let mut worker = process.threads[0].clone();
+        (worker.tid, worker.kind) = (308, ThreadKind::Worker);
+        worker.major = sample::pauses([200 * MS], 900, 800);
+        process.threads.push(worker);
+        let mut stall = stall(process, 900, &[(Cause::JavaScript, 900)]);
+        (stall.tid, stall.thread) = (308, ThreadKind::Worker);
+        interval.stalls.push(stall);
+    });
+    assert_eq!(findings, []);
+}
+
+#[test]
+fn a_script_that_runs_and_ends_is_no_slow_start() {
+    let findings = judged(2, |second, process, interval| {
+        process.exited = second == 1;
+        if second == 1 {
+            let mut startup = stall(process, 6000, &[(Cause::JavaScript, 6000)]);
+            startup.startup = true;
+            interval.stalls.push(startup);
+        }
+    });
+    assert_eq!(findings, []);
+    let loading = judged(3, |second, process, _| {
+        process.uptime_s = 1.0 + second as f64;
+        let age_ns = (900 + 1000 * second) * MS;
+        process.threads[0].current_turn_ns = Some(age_ns);
+        process.threads[0].current_turn_causes = [(Cause::OnCpu, age_ns)].into_iter().collect();
+    });
+    assert_eq!(loading, [], "the start under way");
+}
+
+#[test]
+fn what_a_process_survived_is_forgotten_with_the_window() {
+    let mut judge = Judge::new(5.0);
+    let mut last = Vec::new();
+    for second in 0..12 {
+        let mut process = sample::process(301, "shop");
+        process.exited = second == 11;
+        let id = process.id;
+        let mut interval = sample::interval(second, Vec::new());
+        if second == 1 {
+            let kind = NoticeKind::UncaughtRejection;
+            interval.notices.push(Notice { process: id, tid: 301, kind, time: interval.time });
+        }
+        interval.processes.push(process);
+        judge.push(&interval);
+        last = judge.findings(id).to_vec();
+    }
+    assert_eq!(last, []);
+}
+
+#[test]
+fn a_chain_of_consequences_hangs_on_its_beginning() {
+    let findings = judged(10, |second, process, interval| {
+        process.threads[0].minor = sample::pauses([50 * MS; 6], 60, 40);
+        process.threads[0].major = sample::pauses([20 * MS], 30 + second * 15, 20 + second * 15);
+        interval.stalls.push(stall(process, 100, &[(Cause::JavaScript, 100)]));
+    });
+    let because: BTreeMap<_, _> = findings.iter().map(|finding| (finding.mode, finding.because_of)).collect();
+    let root = Some(Mode::HeapGrowth);
+    let expected = [(Mode::HeapGrowth, None), (Mode::GcPressure, root), (Mode::EventLoopStarvation, root)];
+    assert_eq!(because, expected.into());
 }

@@ -29,7 +29,7 @@ pub const UNDER_MICROTASKS: f64 = 0.8;
 pub const IN_MICROTASK_MACHINERY: f64 = 0.15;
 /// Full collections between which the heap must have grown.
 pub const HEAP_COLLECTIONS_LEAST: usize = 4;
-/// Growth of the heap over the window, by its size.
+/// Growth of the heap over the collections that are remembered, by its size.
 pub const HEAP_GROWTH: f64 = 0.10;
 /// Time to the limit of the heap, seconds; the less, the worse.
 pub const HEAP_TIME_TO_LIMIT_S: Threshold = at(6.0 * 3600.0, 15.0 * 60.0);
@@ -49,7 +49,7 @@ pub const DEOPTS_PER_S: f64 = 5.0;
 /// They must go on, in so many intervals and into the later half of the window: code that warms up is thrown away a few times,
 /// since V8 12 (Maglev) also to enter a running loop in better code.
 pub const DEOPTS_INTERVALS_LEAST: usize = 4;
-/// From the start of the process to the first wait of its loop, seconds.
+/// From the first line of JavaScript to the first wait of the loop, seconds.
 pub const STARTUP_S: Threshold = at(1.0, 5.0);
 /// Share of the time in pauses of the garbage collector, less the share that the thread was without a processor.
 pub const GC: Threshold = at(0.10, 0.25);

@@ -13,15 +13,18 @@ use super::{
     resource::{HostAttributes, resource},
     state::{ProcessState, State, StdioKey},
 };
-use crate::model::{
-    Cause, ProcessId, Signal, ThreadKind,
-    catalog::{
-        self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION,
-        GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE,
-        PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE,
-        STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE,
-        STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
+use crate::{
+    model::{
+        Cause, ProcessId, Signal, ThreadKind,
+        catalog::{
+            self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION,
+            GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE,
+            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE,
+            STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM,
+            STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
+        },
     },
+    verdict::Mode,
 };
 
 /// gRPC servers refuse larger messages unless set otherwise (`grpc.MaxRecvMsgSize`, 4 MiB).
@@ -212,10 +215,12 @@ impl Encoder {
         let available = SIGNAL.values.iter().zip(Signal::ALL);
         let available =
             available.map(|(name, signal)| (vec![(SIGNAL, *name)], whole(u64::from(process.has(signal)))));
-        let active = catalog::FINDING
-            .values
-            .iter()
-            .map(|id| (vec![(catalog::FINDING, *id)], whole(u64::from(process.findings.contains(id)))));
+        // What cannot be seen is absent, not well.
+        let judged =
+            Mode::ALL.into_iter().filter(|mode| mode.needs().iter().all(|signal| process.has(*signal)));
+        let active = judged.map(|mode| {
+            (vec![(catalog::FINDING, mode.id())], whole(u64::from(process.findings.contains(&mode.id()))))
+        });
         let cpu = process.counters.cpu.into_iter().flat_map(|cpu| {
             let [user, system] = [CPU_MODE.values[0], CPU_MODE.values[1]];
             [(user, cpu.user_ns), (system, cpu.system_ns)]
