@@ -174,6 +174,12 @@ mod tests {
     fn report() -> Value {
         let pauses = json!({"count": 0, "time_s": 0.0, "p50_s": null, "p99_s": null, "max_s": null});
         let stream = json!({"kind": "pipe", "bytes": 0, "writes": 0, "blocked_s": 0.0, "eagain": 0});
+        let event_loop = json!({
+            "utilization": 0.5, "turns": 10, "turn_p50_s": 0.001, "turn_p99_s": 0.001, "turn_max_s": 0.001,
+            "current_turn_s": null, "current_turn_cause": null, "current_turn_culprit": null,
+            "stalls": {"count": 1, "time_s": 0.1, "by_cause": {"javascript": 0.1, "on_cpu": 0.0, "unknown": 0.0},
+                "top_culprit": {"function": "f", "script": "/srv/a.js", "line": 1, "package": null}}
+        });
         json!({
             "time": "2026-11-23T20:38:48.613Z", "interval_s": 1.0, "lost": {"ring_full": 0},
             "processes": [{
@@ -182,12 +188,9 @@ mod tests {
                 "heap": {"used_bytes": null, "limit_bytes": null},
                 "signals": {"event_loop": "ok", "heap": {"unavailable": "the build is stripped"}},
                 "gc": {"time_ratio": 0.0, "pauses": {"minor": pauses, "major": pauses}},
+                "rejections": {"unhandled": 0, "handled_late": 0}, "deopts": {"eager": 0, "lazy": null},
                 "stdio": {"stdout": stream, "stderr": stream},
-                "threads": [{"tid": 1, "kind": "main", "event_loop": {
-                    "utilization": 0.5, "turns": 10, "turn_p50_s": 0.001, "turn_p99_s": 0.001, "turn_max_s": 0.001,
-                    "current_turn_s": null, "current_turn_cause": null, "current_turn_culprit": null,
-                    "stalls": {"count": 1, "time_s": 0.1, "by_cause": {"javascript": 0.1, "on_cpu": 0.0, "unknown": 0.0},
-                        "top_culprit": {"function": "f", "script": "/srv/a.js", "line": 1, "package": null}}}}]
+                "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}]
             }]
         })
     }

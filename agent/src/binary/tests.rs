@@ -316,7 +316,10 @@ fn stripped_node_24_and_later_finds_the_same_collection_by_decoding() {
 fn stripped_node_before_24_keeps_its_exported_symbols() {
     for node in nodes().iter().filter(|node| node.major() < 24).take(1) {
         let copy = stripped(node);
-        assert_eq!(analyze(&copy.reopen().unwrap()).unwrap().points, node.analyze().points);
+        let mut points = node.analyze().points;
+        // Its slow path is a clone in some builds, and clones are not exported.
+        points.entry(Hook::NearHeapLimit).and_modify(|points| points.retain(|p| p.rule == Rule::Dynsym));
+        assert_eq!(analyze(&copy.reopen().unwrap()).unwrap().points, points);
     }
 }
 
