@@ -103,7 +103,7 @@ pub(crate) fn observe(settings: &Settings, tap: Option<EventTap>) -> Result<Manu
 /// The kernel waits for a grace period of 20 to 110 ms (measured on Linux 6.18) at every probe it removes, one after
 /// the other, also when a process just exits. With a few dozen probes that is seconds in which a user would wait
 /// for the prompt. A child shares the descriptors, so they are only closed when it has gone too. It waits until this process
-/// has let go of them: whoever is last does the closing, and on a busy host that took this process 40 s.
+/// has let go of them: whoever is last does the closing.
 pub fn exit(code: u8) -> ! {
     // `_exit` flushes nothing; if nobody reads any more there is nothing to flush.
     drop(std::io::stdout().flush());
