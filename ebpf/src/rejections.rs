@@ -83,15 +83,17 @@ fn message(ctx: &ProbeContext, _sp: u64) -> u64 {
 
 #[inline(always)]
 fn rejected(thread: &mut ThreadRecord, registers: Registers, promise: u64) {
+    if thread.rejected_open == 0 {
+        // Of an earlier turn.
+        thread.rejected_moved = 0;
+    }
+    thread.rejected_open += 1;
     let mut slot = -1;
     for index in 0..REJECTED_SLOTS {
         if slot < 0 && thread.rejected[index] == 0 && promise != 0 {
             thread.rejected[index] = promise;
             slot = index as i32;
         }
-    }
-    if slot < 0 {
-        thread.rejected_more += 1;
     }
     let now = target::now_ns();
     if now - thread.rejection_sample_ns >= SAMPLE_INTERVAL_NS {
@@ -108,9 +110,10 @@ fn rejected(thread: &mut ThreadRecord, registers: Registers, promise: u64) {
 
 #[inline(always)]
 fn handled(thread: &mut ThreadRecord, promise: u64) {
-    let (mut found, mut some) = (false, REJECTED_SLOTS);
+    let (mut found, mut some, mut with_slot) = (false, REJECTED_SLOTS, 0);
     for index in 0..REJECTED_SLOTS {
         if thread.rejected[index] != 0 {
+            with_slot += 1;
             if thread.rejected[index] == promise && !found {
                 free(thread, index);
                 found = true;
@@ -119,16 +122,15 @@ fn handled(thread: &mut ThreadRecord, promise: u64) {
             }
         }
     }
-    if found {
-        return;
-    }
-    if thread.rejected_more > 0 {
-        thread.rejected_more -= 1;
-    } else if thread.rejected_moved != 0 && some < REJECTED_SLOTS {
+    if !found && thread.rejected_open <= with_slot {
+        if thread.rejected_moved == 0 || some >= REJECTED_SLOTS {
+            thread.rejections_handled_late += 1;
+            return;
+        }
         free(thread, some);
-    } else {
-        thread.rejections_handled_late += 1;
     }
+    // It is the one that was found, or one without a slot, or some one whose address has changed.
+    thread.rejected_open -= 1;
 }
 
 #[inline(always)]
@@ -140,20 +142,18 @@ fn free(thread: &mut ThreadRecord, slot: usize) {
 /// The turn ends; the caller has opened the change.
 #[inline(always)]
 pub(crate) fn end_turn(thread: &mut ThreadRecord) {
-    thread.rejected_moved = 0;
+    let count = thread.rejected_open;
+    if count == 0 {
+        return;
+    }
+    thread.rejected_open = 0;
     let mut slots = 0;
-    let mut count = thread.rejected_more;
     for index in 0..REJECTED_SLOTS {
         if thread.rejected[index] != 0 {
             thread.rejected[index] = 0;
             slots |= 1 << index;
-            count += 1;
         }
     }
-    if count == 0 {
-        return;
-    }
-    thread.rejected_more = 0;
     // Of a slot without its own sample an earlier promise's may be known.
     let unsampled = slots & !u64::from(thread.rejected_sampled);
     thread.rejected_sampled = 0;

@@ -139,8 +139,8 @@ wire_record! {
 
         /// Promises that were rejected without a handler in the turn under way and have none yet: their addresses; 0 = free.
         pub rejected: [u64; REJECTED_SLOTS],
-        /// Those for which there was no slot.
-        pub rejected_more: u32,
+        /// How many those are, with those for which there was no slot; 0 in nearly every turn.
+        pub rejected_open: u32,
         /// A collection has run since, so addresses no longer tell which promise is which.
         pub rejected_moved: u32,
         /// Of which slots the stack was taken, a bit each.
@@ -215,7 +215,7 @@ impl ThreadRecord {
         last_gc_before_bytes: [0; GC_KINDS],
         last_gc_after_bytes: [0; GC_KINDS],
         rejected: [0; REJECTED_SLOTS],
-        rejected_more: 0,
+        rejected_open: 0,
         rejected_moved: 0,
         rejected_sampled: 0,
         rejection_samples: 0,
