@@ -113,8 +113,13 @@ fn the_heap_limit_is_that_of_v8(node: &Node) {
 /// A process that is gone is diagnosed all the same.
 fn a_process_that_dies_of_a_rejection_is_diagnosed(node: &Node) {
     let script = target_tmp().join("dies-of-a-rejection.js");
-    let source =
-        "async function charge() { await null; throw new Error('declined'); }\nsetTimeout(charge, 3000);\n";
+    // A service that works until then. Of one that was never sampled before, the first stack takes a millisecond longer to
+    // decode, and its memory is gone in about as long.
+    let source = concat!(
+        "setInterval(() => { for (const end = Date.now() + 20; Date.now() < end;); }, 50);\n",
+        "async function charge() { await null; throw new Error('declined'); }\n",
+        "setTimeout(charge, 3000);\n"
+    );
     fs::write(&script, source).expect("a script can be written");
     let dying = Workload::plan_path(node, &script).stderr(std::process::Stdio::null()).start();
     let mut command = nodeprobe_tests::agent::command(["diagnose", "--for", "6s", "--format", "json"]);
