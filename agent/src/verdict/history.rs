@@ -121,11 +121,13 @@ impl History {
         }
         let main_thread = (process.id, process.id.pid);
         let mut seen = Seen { duration_s: interval.duration_s, ..Seen::default() };
+        let mut starts = false;
         if let Some(main) = main {
             let turn_ns = main.current_turn_ns.unwrap_or(0);
             // Loading modules is no work that keeps requests waiting: there are none yet.
             let is_start = process.uptime_s - turn_ns as f64 / 1e9 < START_BEGINS_WITHIN_S
                 && turn_ns < START_IS_STUCK_NS;
+            starts = is_start && turn_ns > 0;
             if !is_start {
                 seen.turn_ns = turn_ns;
                 seen.turn_causes = main.current_turn_causes;
@@ -163,8 +165,11 @@ impl History {
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
         seen.rss_bytes = process.rss_bytes;
+        // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
+        // start was spent with, its stall tells.
+        starts |= seen.startup.is_some();
         let stacks = interval.stacks.iter().filter(|thread| (thread.process, thread.tid) == main_thread);
-        seen.stacks = stacks.flat_map(|thread| thread.stacks.iter().cloned()).collect();
+        seen.stacks = stacks.filter(|_| !starts).flat_map(|thread| thread.stacks.iter().cloned()).collect();
         seen.stacks.sort_by_key(|stack| std::cmp::Reverse(stack.time_ns));
         seen.stacks.truncate(STACKS_MAX);
         let occasions = interval.occasions.iter().filter(|taken| taken.process == process.id);
@@ -260,7 +265,7 @@ impl History {
         self.stalls().flat_map(|stall| &stall.stacks)
     }
 
-    /// Everything that was sampled.
+    /// Everything that was sampled but in intervals of the start-up.
     pub fn stacks(&self) -> impl Iterator<Item = &StackTime> {
         self.seen.iter().flat_map(|seen| &seen.stacks)
     }

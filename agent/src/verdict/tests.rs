@@ -178,6 +178,20 @@ fn inline_cache_misses_count_only_of_a_busy_loop() {
 }
 
 #[test]
+fn inline_cache_misses_of_a_start_say_nothing_of_the_service() {
+    let findings = judged(4, |second, process, interval| {
+        process.uptime_s = 1.0 + second as f64;
+        if second < 3 {
+            process.threads[0].current_turn_ns = Some((900 + 1000 * second) * MS);
+            let mut stack = sample::thread_stacks(process).stacks.remove(0);
+            (stack.category, stack.time_ns) = (Category::IcMiss, 900 * MS);
+            interval.stacks.push(ThreadStacks { process: process.id, tid: 301, stacks: vec![stack] });
+        }
+    });
+    assert_eq!(findings, []);
+}
+
+#[test]
 fn the_start_is_judged_by_its_own_turn() {
     let start = |duration_ms: u64| {
         judged(4, move |second, process, interval| {
