@@ -80,9 +80,12 @@ impl Watched {
         let fifo = directory.path().join("fifo");
         let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
         assert!(made.success(), "mkfifo {}: {made}", fifo.display());
-        // Node's pauses include the time for which V8's own helper threads take the processor away.
-        let mut plan =
-            Workload::plan(node, "causes.js").flag("--single-threaded-gc").args([directory.path()]);
+        // Node's pauses include the time for which V8's own helper threads take the processor away. And it tells nothing of the
+        // marking and sweeping that V8 does between pauses when the old generation has grown.
+        let mut plan = Workload::plan(node, "causes.js")
+            .flag("--single-threaded-gc")
+            .flag("--initial-old-space-size=2048")
+            .args([directory.path()]);
         if let Some(stdout) = stdout {
             plan = plan.stdout(stdout);
         }
