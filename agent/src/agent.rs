@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use nodeprobe_ebpf::{Event, EventKind};
+use nodeprobe_ebpf::{Event, EventKind, sample::SAMPLE_REJECTION};
 
 use crate::{
     bpf::{Kernel, LoadError, Settings},
@@ -21,6 +21,7 @@ use crate::{
     procfs::Procfs,
     readout::{Record, Ring},
     sampling::Decoder,
+    urgency::{self, Urgency},
 };
 
 /// How long a thread sleeps at most before it looks whether it should end.
@@ -28,6 +29,9 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 /// Samples of short turns wake nobody; they wait for so long at most. What a stack says is in the memory of the process,
 /// where collections move it.
 const RING_CHECK: Duration = Duration::from_millis(50);
+
+/// After this time everything that the ring buffer held has been taken in.
+const SETTLE: Duration = Duration::from_millis(60);
 
 /// The running agent. Dropping it detaches every probe, which takes a while; see `command::exit`.
 pub struct Agent {
@@ -40,9 +44,6 @@ pub struct Agent {
 /// What the ring buffer told that waits to be decoded, at most: a second of two processors, or 7 MiB of the largest samples.
 /// What comes then stays in the ring buffer, which counts what it has to refuse.
 const UNDECODED_MAX: usize = 256;
-/// Of decoding, which takes 0.1 ms a stack and can wait: among threads that want a processor it gets a third of what each
-/// other gets. Less would let it sit on the collector's lock for long.
-const DECODER_NICE: libc::c_int = 5;
 
 /// A copy of what the ring buffer told, for `debug events`.
 pub type EventTap = tokio::sync::mpsc::UnboundedSender<(EventKind, Event)>;
@@ -62,16 +63,18 @@ impl Agent {
         let kernel_signals = kernel.attach_tracepoints();
         let (to_discovery, from_ring) = mpsc::channel();
         let (to_decoder, data) = mpsc::sync_channel(UNDECODED_MAX);
+        let urgency = Arc::new(Urgency::default());
         let decoder_thread = {
             let (shared, procfs) = (Arc::clone(&shared), procfs.clone());
-            spawn("decoder", move || {
-                yield_to_others();
-                decode(&data, &mut Decoder::new(procfs), &shared);
-            })
+            let urgency = Arc::clone(&urgency);
+            spawn("decoder", move || decode(&data, &mut Decoder::new(procfs), &shared, &urgency))
         };
         let ring_thread = {
             let stop = Arc::clone(&stop);
-            spawn("ring", move || read_ring(ring, &to_discovery, &to_decoder, tap.as_ref(), &stop))
+            spawn("ring", move || {
+                urgency::prompt();
+                read_ring(ring, &to_discovery, &to_decoder, tap.as_ref(), &stop, &urgency);
+            })
         };
         let (ready, is_ready) = mpsc::channel();
         let discovery_thread = {
@@ -97,8 +100,13 @@ impl Agent {
         Ok(Self { shared, stop, threads: vec![ring_thread, discovery_thread, decoder_thread], probes })
     }
 
-    /// What is known now. Maxima and events are those since the last call.
+    /// What is known now. Maxima and events are those since the last call. Takes [`SETTLE`] longer if processes have ended since
+    /// then: this is where they appear for the last time, and what they died of has to be in it.
     pub fn snapshot(&self) -> Snapshot {
+        let some_ended = lock(&self.shared).end_vanished();
+        if some_ended {
+            std::thread::sleep(SETTLE);
+        }
         lock(&self.shared).snapshot()
     }
 
@@ -131,17 +139,6 @@ pub(crate) fn lock(shared: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the present thread one that interrupts nobody who runs and gets little time where all want some. What it has to do
-/// comes in bursts, and a busy service would feel each in its latency.
-fn yield_to_others() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: plain system calls on the present thread (0); `parameters` is valid. A refusal leaves things as they were.
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
-        libc::setpriority(libc::PRIO_PROCESS, 0, DECODER_NICE);
-    }
-}
-
 /// Tells discovery of processes, and hands everything else on in its order. While the decoder is behind by all it may be, both
 /// wait for it.
 fn read_ring(
@@ -150,6 +147,7 @@ fn read_ring(
     to_decoder: &mpsc::SyncSender<Record>,
     tap: Option<&EventTap>,
     stop: &AtomicBool,
+    urgency: &Urgency,
 ) {
     while !stop.load(Ordering::Relaxed) {
         ring.wait(RING_CHECK);
@@ -172,6 +170,9 @@ fn read_ring(
                     continue;
                 }
             }
+            if is_urgent(&record) {
+                urgency.hurry();
+            }
             // Waits while it is full. The decoder ends only after this thread.
             to_decoder.send(record).ok();
         }
@@ -179,14 +180,30 @@ fn read_ring(
 }
 
 /// Takes in data until the ring buffer's thread has ended.
-fn decode(data: &mpsc::Receiver<Record>, decoder: &mut Decoder, shared: &Mutex<Collector>) {
+fn decode(
+    data: &mpsc::Receiver<Record>,
+    decoder: &mut Decoder,
+    shared: &Mutex<Collector>,
+    urgency: &Urgency,
+) {
+    urgency.begin();
     loop {
-        match data.recv_timeout(RING_CHECK) {
+        let record = data.recv_timeout(RING_CHECK);
+        let was_urgent = record.as_ref().is_ok_and(is_urgent);
+        match record {
             Ok(Record::Sample(sample)) => decoder.sampled(sample, shared),
             Ok(Record::Event(kind, event)) => lock(shared).event(kind, &event),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
+        if was_urgent {
+            urgency.relax();
+        }
         decoder.housekeeping(shared);
     }
+}
+
+/// Whether the process may be gone soon.
+fn is_urgent(record: &Record) -> bool {
+    matches!(record, Record::Sample(sample) if sample.header.flags & SAMPLE_REJECTION != 0)
 }

@@ -26,5 +26,6 @@ pub mod stall;
 pub mod syscalls;
 pub mod target;
 pub mod tui;
+pub mod urgency;
 pub mod v8;
 pub mod verdict;

@@ -40,6 +40,8 @@ const WAITING_FOR: Duration = Duration::from_millis(500);
 const STACKS_MAX: usize = 2048;
 /// How often processes that have ended are forgotten. Each holds two descriptors.
 const FORGET_EVERY: Duration = Duration::from_millis(500);
+/// Processes that are opened at a time without having been sampled.
+const OPENED_EARLY_MAX: usize = 64;
 /// A longer link to a source map, which then is the map itself, is not read.
 const MAP_MAX_UNITS: u32 = 16 << 20;
 /// A path behind a descriptor is cut after so many characters.
@@ -55,6 +57,8 @@ pub struct Decoder {
     symbols: Symbolizer,
     source_maps: SourceMaps,
     waiting: VecDeque<(Instant, Box<RawSample>)>,
+    /// `Targets::registered` when processes were opened last.
+    registered: u64,
     forgotten: Instant,
 }
 
@@ -82,7 +86,7 @@ impl Observed {
 
     /// Whether it is still this process, and the same program: `exec` keeps the id.
     fn is(&self, id: ProcessId, source: &StackSource) -> bool {
-        self.id == id && Arc::ptr_eq(&self.source.layout, &source.layout)
+        self.id == id && self.source.is_same(source)
     }
 
     /// The same stack as one seen before, where there is one.
@@ -107,13 +111,19 @@ impl Decoder {
             procfs,
             processes: HashMap::new(),
             waiting: VecDeque::new(),
+            registered: 0,
             forgotten: Instant::now(),
         }
     }
 
     /// Takes in one sample and hands what it means to the collector.
     pub fn sampled(&mut self, sample: Box<RawSample>, shared: &Mutex<Collector>) {
-        let Some((id, source)) = lookup(shared, sample.header.tgid) else {
+        // The memory first: a process that is about to die takes it along in a millisecond or two, and a snapshot may hold the
+        // lock for as long.
+        let pid = sample.header.tgid;
+        let known = self.processes.get(&pid).map(|observed| (observed.id, observed.source.clone()));
+        let early = known.and_then(|(id, source)| Some((id, self.decode(id, &source, &sample)?, source)));
+        let Some((id, source)) = lookup(shared, pid, early.as_ref().map(|(id, ..)| *id)) else {
             // It has just begun; discovery is about to register it.
             if self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back((Instant::now(), sample));
@@ -122,7 +132,12 @@ impl Decoder {
         };
         // Without a source the signal is not available, and `ps` says why.
         let Some(source) = source else { return };
-        let Some(sampled) = self.decode(id, &source, &sample) else { return };
+        let early = early.filter(|(of, _, with)| *of == id && with.is_same(&source));
+        let Some(sampled) =
+            early.map(|(_, sampled, _)| sampled).or_else(|| self.decode(id, &source, &sample))
+        else {
+            return;
+        };
         let header = &sample.header;
         let mut shared = lock(shared);
         if header.flags & OCCASIONS == 0 {
@@ -134,11 +149,13 @@ impl Decoder {
         }
     }
 
-    /// Looks again at samples whose process was not known, and forgets processes that have ended. To be called often.
+    /// Looks again at samples whose process was not known, opens processes that have been registered, and forgets those that
+    /// have ended. To be called often.
     pub fn housekeeping(&mut self, shared: &Mutex<Collector>) {
+        self.open_registered(shared);
         for _ in 0..self.waiting.len() {
             let Some((since, sample)) = self.waiting.pop_front() else { break };
-            if lookup(shared, sample.header.tgid).is_some() {
+            if lookup(shared, sample.header.tgid, None).is_some() {
                 self.sampled(sample, shared);
             } else if since.elapsed() < WAITING_FOR {
                 self.waiting.push_back((since, sample));
@@ -156,6 +173,28 @@ impl Decoder {
                 }
                 lives
             });
+        }
+    }
+
+    /// Makes ready for processes before their first sample, which may be of their death. A lock that is held is left for the next
+    /// time.
+    fn open_registered(&mut self, shared: &Mutex<Collector>) {
+        let Ok(shared) = shared.try_lock() else { return };
+        let registered = shared.targets.registered();
+        if registered == self.registered {
+            return;
+        }
+        let new = shared.targets.live().filter(|target| !self.processes.contains_key(&target.id.pid));
+        let new: Vec<_> = new
+            .filter_map(|target| Some((target.id, target.stacks.clone()?)))
+            .take(OPENED_EARLY_MAX)
+            .collect();
+        drop(shared);
+        self.registered = registered;
+        for (id, source) in new {
+            if let Some(observed) = Observed::new(id, &source, &self.procfs) {
+                self.processes.insert(id.pid, observed);
+            }
         }
     }
 
@@ -233,9 +272,17 @@ impl Decoder {
     }
 }
 
-/// The process of a sample; `None`: it is not registered.
-fn lookup(shared: &Mutex<Collector>, pid: u32) -> Option<(ProcessId, Option<StackSource>)> {
-    lock(shared).targets.get(pid).map(|target| (target.id, target.stacks.clone()))
+/// The process of a sample; `None`: it is not registered. One that has ended is meant only if memory of just this one was `read`:
+/// the pid may be another's by now.
+fn lookup(
+    shared: &Mutex<Collector>,
+    pid: u32,
+    read: Option<ProcessId>,
+) -> Option<(ProcessId, Option<StackSource>)> {
+    let shared = lock(shared);
+    let ended = || shared.targets.find(pid).filter(|target| Some(target.id) == read);
+    let target = shared.targets.get(pid).or_else(ended)?;
+    Some((target.id, target.stacks.clone()))
 }
 
 /// Of a frame that a symbol names.

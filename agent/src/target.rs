@@ -44,6 +44,13 @@ pub struct StackSource {
     pub file: V8File,
 }
 
+impl StackSource {
+    /// Whether it is of the same program.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.layout, &other.layout)
+    }
+}
+
 impl Target {
     /// A process that has just been found.
     pub fn new(
@@ -76,12 +83,14 @@ impl Target {
 pub struct Targets {
     live: BTreeMap<u32, Target>,
     ended: Vec<Target>,
+    registered: u64,
 }
 
 impl Targets {
     /// Adds a process; one that is there under the same pid has ended.
     pub fn add(&mut self, target: Target) {
         self.end(target.id.pid);
+        self.registered += 1;
         self.live.insert(target.id.pid, target);
     }
 
@@ -105,6 +114,15 @@ impl Targets {
     /// As [`find_mut`](Self::find_mut), for looking only.
     pub fn find(&self, pid: u32) -> Option<&Target> {
         self.live.get(&pid).or_else(|| self.ended.iter().rfind(|target| target.id.pid == pid))
+    }
+
+    /// How often a process was added.
+    pub fn registered(&self) -> u64 {
+        self.registered
+    }
+
+    pub fn live(&self) -> impl Iterator<Item = &Target> {
+        self.live.values()
     }
 
     pub fn live_mut(&mut self) -> impl Iterator<Item = &mut Target> {

@@ -1,6 +1,6 @@
 //! Deoptimisations: optimised code met what it was not compiled for and is thrown away.
 
-use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, macros::uprobe, programs::ProbeContext};
 use nodeprobe_ebpf::{
     sample::SAMPLE_DEOPT,
     thread::{DEOPT_EAGER, DEOPT_LAZY},
@@ -31,7 +31,7 @@ pub(crate) fn deopt(ctx: ProbeContext) -> u32 {
     let now = target::now_ns();
     if now - thread.deopt_sample_ns >= SAMPLE_INTERVAL_NS {
         thread.deopt_sample_ns = now;
-        sampler::occasion(thread, registers, SAMPLE_DEOPT, now, kind as i32);
+        sampler::occasion(thread, registers, SAMPLE_DEOPT, now, kind as i32, BPF_RB_NO_WAKEUP);
     }
     dealt_with(thread, registers.sp);
     0

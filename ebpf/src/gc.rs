@@ -7,6 +7,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_probe_read_user, generated::bpf_get_attach_cookie},
     macros::uprobe,
     programs::ProbeContext,
@@ -101,7 +102,7 @@ fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
     let now = target::now_ns();
     if now - thread.allocation_sample_ns >= ALLOCATION_SAMPLE_INTERVAL_NS {
         thread.allocation_sample_ns = now;
-        sampler::occasion(thread, registers::of_probe(ctx), SAMPLE_ALLOCATION, now, 0);
+        sampler::occasion(thread, registers::of_probe(ctx), SAMPLE_ALLOCATION, now, 0, BPF_RB_NO_WAKEUP);
     }
 }
 

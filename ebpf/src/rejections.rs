@@ -5,7 +5,12 @@
 //! the latest, so what is left then counts. A handler that comes in a later callback of the same turn looks to us like one in
 //! time; Node has emitted `unhandledRejection` by then.
 
-use aya_ebpf::{helpers::bpf_probe_read_user, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_probe_read_user,
+    macros::uprobe,
+    programs::ProbeContext,
+};
 use nodeprobe_ebpf::{
     Event, EventKind, ThreadRecord,
     event::{EVENT_VALUES, HEAP_NEAR_LIMIT, HEAP_OUT_OF_MEMORY},
@@ -102,7 +107,9 @@ fn rejected(thread: &mut ThreadRecord, registers: Registers, promise: u64) {
     }
     if thread.rejection_samples < SAMPLE_BURST {
         thread.rejection_samples += 1;
-        if sampler::occasion(thread, registers, SAMPLE_REJECTION, now, slot) && slot >= 0 {
+        // The process may die of it, within a millisecond: the agent is woken for the first one of a burst.
+        let wake = if thread.rejection_samples == 1 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        if sampler::occasion(thread, registers, SAMPLE_REJECTION, now, slot, wake) && slot >= 0 {
             thread.rejected_sampled |= 1 << (slot & 31);
         }
     }

@@ -113,7 +113,8 @@ pub(crate) fn asleep(thread: &mut ThreadRecord, now_ns: u64) {
     }
 }
 
-/// The stack of the current thread where a uprobe hit, because something happened there that is worth a name. `true`: it is told.
+/// The stack of the current thread where a uprobe hit, because something happened there that is worth a name. `wake`: `BPF_RB_*`.
+/// `true`: it is told.
 #[inline(always)]
 pub(crate) fn occasion(
     thread: &ThreadRecord,
@@ -121,6 +122,7 @@ pub(crate) fn occasion(
     flags: u32,
     now_ns: u64,
     detail: i32,
+    wake: u32,
 ) -> bool {
     if !maps::sample_stacks() {
         return false;
@@ -159,7 +161,7 @@ pub(crate) fn occasion(
     let is_whole = unsafe { core::ptr::read_volatile(&raw const scratch.owner) } == owner;
     let bytes = HEADER_BYTES + count as u64 * FRAME_BYTES;
     let record = core::ptr::from_ref(&scratch.header).cast();
-    let is_told = is_whole && emit::send_sample(record, bytes, u64::from(BPF_RB_NO_WAKEUP));
+    let is_told = is_whole && emit::send_sample(record, bytes, wake.into());
     // SAFETY: as above.
     unsafe { core::ptr::write_volatile(&raw mut scratch.owner, 0) };
     if !is_told {

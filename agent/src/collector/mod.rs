@@ -155,9 +155,9 @@ impl Collector {
         }
     }
 
-    /// Reads everything. Processes and threads that have ended appear in this one for the last time.
+    /// Reads everything. Processes that were found to have [`end_vanished`](Self::end_vanished) and threads that have ended appear
+    /// in this one for the last time.
     pub fn snapshot(&mut self) -> Snapshot {
-        self.end_vanished();
         let epoch = self.maps.advance_epoch();
         let now_ns = monotonic_ns();
         let time = SystemTime::now();
@@ -210,8 +210,9 @@ impl Collector {
         }
     }
 
-    /// Ends targets whose process is gone, is a zombie, or is another one under the same pid.
-    fn end_vanished(&mut self) {
+    /// Ends targets whose process is gone, is a zombie, or is another one under the same pid. `true`: there were some; what the
+    /// kernel told of their last moments may still be on the way.
+    pub fn end_vanished(&mut self) -> bool {
         let gone: Vec<u32> = self
             .targets
             .live_mut()
@@ -225,9 +226,10 @@ impl Collector {
             })
             .map(|target| target.id.pid)
             .collect();
-        for pid in gone {
+        for &pid in &gone {
             self.targets.end(pid);
         }
+        !gone.is_empty()
     }
 
     /// Records by process: those of ended threads first, then those in the map.
