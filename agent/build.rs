@@ -77,7 +77,7 @@ fn build_with_distribution(
         .arg(&target_dir)
         .env("PATH", path)
         .env("RUSTC", rustc)
-        // The precompiled core is marked unstable although it needs no nightly feature of ours.
+        // The precompiled core is marked unstable and we need one nightly feature: an atomic addition.
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
             "CARGO_ENCODED_RUSTFLAGS",

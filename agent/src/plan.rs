@@ -99,12 +99,17 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     }
     // More stacks of who allocates; the begins of collections give some as well.
     add_points(&mut points, v8, &[Hook::NewPage]);
-    let (rejections, deopts) = (rejections(node), deopts(v8));
+    let (rejections, deopts, thread_pool) = (rejections(node), deopts(v8), thread_pool(libuv));
     if rejections.is_ok() {
         add_points(&mut points, node, &[Hook::PromiseReject]);
     }
     if deopts.is_ok() {
         add_points(&mut points, v8, &[Hook::Deopt]);
+    }
+    if thread_pool.is_ok() {
+        // Work that was not seen to be handed in does not count when it is begun.
+        add_points(&mut points, libuv, &POOL_BEGINS);
+        add_points(&mut points, libuv, &POOL_SUBMITS);
     }
     // How a process ends; what of it has no symbol is told by its exit alone.
     add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
@@ -115,10 +120,11 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::Gc => availability(gc.as_ref().err()),
             Signal::Heap => availability(heap.as_ref().err()),
             // Tracepoints only.
-            Signal::Stdio | Signal::Lifecycle | Signal::Sched => Availability::Ok,
+            Signal::Stdio | Signal::Lifecycle | Signal::Sched | Signal::Sockets => Availability::Ok,
             Signal::Sample => availability(layout(v8).err().as_ref()),
             Signal::Rejections => availability(rejections.as_ref().err()),
             Signal::Deopts => availability(deopts.as_ref().err()),
+            Signal::ThreadPool => availability(thread_pool.as_ref().err()),
         };
         (signal, availability)
     });
@@ -254,6 +260,25 @@ fn deopts(v8: Component<'_>) -> Result<(), String> {
     }
 }
 
+/// Where work is handed to libuv's pool of threads.
+const POOL_SUBMITS: [Hook; 2] = [Hook::PoolSubmit, Hook::PoolQueue];
+/// Where a thread of libuv's pool begins work of each kind.
+const POOL_BEGINS: [Hook; 3] = [Hook::PoolFs, Hook::PoolDns, Hook::PoolWork];
+
+fn thread_pool(libuv: Component<'_>) -> Result<(), String> {
+    let Some((_, libuv)) = libuv else {
+        return Err("uv_run is neither in the executable nor in a mapped libuv.so".to_owned());
+    };
+    let missing = POOL_BEGINS.into_iter().chain(POOL_SUBMITS).find(|hook| libuv.points(*hook).is_empty());
+    missing.map_or(Ok(()), |hook| {
+        Err(because(
+            "the queue of libuv's threads (uv__work_submit and others) cannot be probed",
+            libuv,
+            hook,
+        ))
+    })
+}
+
 /// `what`, with the reason the analysis gave.
 fn because(what: &str, binary: &Binary, hook: Hook) -> String {
     match binary.missing.get(&hook) {
@@ -366,6 +391,11 @@ mod tests {
         new_page file 0 0xb00 dynsym
         promise_reject file 0 0xc00 dynsym
         deopt file 0 0x1000 dynsym
+        pool_fs file 0 0x1300 dynsym
+        pool_dns file 0 0x1400 dynsym
+        pool_work file 0 0x1500 dynsym
+        pool_submit file 0 0x1100 dynsym
+        pool_queue file 0 0x1200 dynsym
         uncaught_exception file 0 0xd00 dynsym
         out_of_memory file 0 0xe00 dynsym
         near_heap_limit file 0 0xf00 dynsym
@@ -378,6 +408,8 @@ mod tests {
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         rejections: ok
         deopts: ok
+        thread_pool: ok
+        sockets: ok
         Some(Functions) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -414,6 +446,11 @@ mod tests {
         gc_end file 0 0x600 decoded
         gc_start file 0 0x500 decoded
         promise_reject file 0 0xc00 dynsym
+        pool_fs file 0 0x1300 dynsym
+        pool_dns file 0 0x1400 dynsym
+        pool_work file 0 0x1500 dynsym
+        pool_submit file 0 0x1100 dynsym
+        pool_queue file 0 0x1200 dynsym
         uncaught_exception file 0 0xd00 dynsym
         out_of_memory file 0 0xe00 dynsym
         event_loop: ok
@@ -425,6 +462,8 @@ mod tests {
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         rejections: ok
         deopts: deoptimisations (v8::internal::Deoptimizer) cannot be probed: the symbol is not in the file
+        thread_pool: ok
+        sockets: ok
         Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
         "#);
     }
@@ -461,6 +500,8 @@ mod tests {
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         rejections: ok
         deopts: ok
+        thread_pool: the queue of libuv's threads (uv__work_submit and others) cannot be probed
+        sockets: ok
         Some(Functions) Some(64) Some("file 1 0x400..0x480")
         "#);
     }
@@ -496,6 +537,8 @@ mod tests {
         sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
         rejections: ok
         deopts: ok
+        thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
+        sockets: ok
         Some(Functions) None Some("file 0 0x400..0x480")
         "#);
     }
@@ -568,6 +611,8 @@ mod tests {
         sample: no V8 symbols in the executable or a mapped libnode.so
         rejections: no Node symbols in the executable or a mapped libnode.so
         deopts: no V8 symbols in the executable or a mapped libnode.so
+        thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
+        sockets: ok
         None None None
         ");
         assert_eq!(plan(&[], true), plan(&[&binary], true));

@@ -13,8 +13,8 @@ use std::{
 use nodeprobe_ebpf::{
     part::SYSCALL_UNKNOWN,
     sample::{
-        SAMPLE_ALLOCATION, SAMPLE_BLOCKED, SAMPLE_DEOPT, SAMPLE_IN_GC, SAMPLE_IN_WRITE, SAMPLE_REJECTION,
-        SAMPLE_YOUNG, YOUNG_EVERY,
+        SAMPLE_ALLOCATION, SAMPLE_BLOCKED, SAMPLE_DEOPT, SAMPLE_IN_GC, SAMPLE_IN_WRITE, SAMPLE_POOL,
+        SAMPLE_REJECTION, SAMPLE_YOUNG, YOUNG_EVERY,
     },
 };
 
@@ -48,7 +48,7 @@ const MAP_MAX_UNITS: u32 = 16 << 20;
 const PATH_MAX_CHARS: usize = 512;
 
 /// Flags of samples that were not taken by the clock or before a sleep.
-const OCCASIONS: u32 = SAMPLE_REJECTION | SAMPLE_DEOPT | SAMPLE_ALLOCATION;
+const OCCASIONS: u32 = SAMPLE_REJECTION | SAMPLE_DEOPT | SAMPLE_ALLOCATION | SAMPLE_POOL;
 
 /// Decodes samples of all processes.
 pub struct Decoder {

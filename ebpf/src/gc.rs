@@ -104,6 +104,8 @@ fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
         thread.allocation_sample_ns = now;
         sampler::occasion(thread, registers::of_probe(ctx), SAMPLE_ALLOCATION, now, 0, BPF_RB_NO_WAKEUP);
     }
+    let registers = registers::of_probe(ctx);
+    sampler::occasion(thread, registers, SAMPLE_ALLOCATION, now, stride as i32, BPF_RB_NO_WAKEUP);
 }
 
 /// `Heap::Scavenge`, and the other young-generation collectors of some versions.

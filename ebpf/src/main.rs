@@ -8,6 +8,8 @@
 //! executable under several device numbers (overlayfs), the kernel resolves them to one inode, and then two
 //! attachments fire for one call.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// One atomic addition; see `thread_pool`. The compiler for this target takes unstable features anyway (build.rs).
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 #[cfg(target_arch = "bpf")]
 mod deopts;
@@ -30,9 +32,13 @@ mod sampler;
 #[cfg(target_arch = "bpf")]
 mod sched;
 #[cfg(target_arch = "bpf")]
+mod sockets;
+#[cfg(target_arch = "bpf")]
 mod stdio;
 #[cfg(target_arch = "bpf")]
 mod target;
+#[cfg(target_arch = "bpf")]
+mod thread_pool;
 
 /// Some helpers are for GPL-compatible programs only.
 #[cfg(target_arch = "bpf")]

@@ -24,6 +24,8 @@ pub const SAMPLE_REJECTION: u32 = 32;
 pub const SAMPLE_DEOPT: u32 = 64;
 /// A page of the young generation is full, or a collection begins.
 pub const SAMPLE_ALLOCATION: u32 = 128;
+/// Work is handed to libuv's pool of threads, where work has had to wait.
+pub const SAMPLE_POOL: u32 = 256;
 
 /// Time between two samples of a processor, nanoseconds: 126 per second, six in a stall of 50 ms. Not a divisor of the
 /// periods that timers of applications have.

@@ -15,7 +15,7 @@ use crate::{
     emit,
     event_loop::word,
     maps::{self, FRESH_STDIO, STDIO, TTY_FDS, WRITERS, WRITERS_LEN},
-    registers, sched, target,
+    registers, sched, sockets, target,
 };
 
 const EAGAIN: i64 = 11;
@@ -31,6 +31,9 @@ const O_CLOEXEC: u32 = 0o2_000_000;
 pub(crate) fn write_return(ctx: TracePointContext) -> u32 {
     let fd = registers::first_argument() as u32;
     if fd != 1 && fd != 2 && !is_some_terminal(fd) {
+        if word(&ctx, 0) as i64 == -EAGAIN {
+            sockets::refused(fd);
+        }
         return 0;
     }
     let Some(thread) = target::current() else { return 0 };

@@ -46,6 +46,17 @@ pub const DEOPT_EAGER: usize = 0;
 pub const DEOPT_LAZY: usize = 1;
 pub const DEOPT_KINDS: usize = 2;
 
+/// Kinds of work in libuv's pool of threads: indices of [`ThreadRecord::pool_begun`].
+pub const POOL_FS: usize = 0;
+pub const POOL_DNS: usize = 1;
+pub const POOL_CRYPTO: usize = 2;
+pub const POOL_ZLIB: usize = 3;
+/// Of addons, and all that Node does not name.
+pub const POOL_OTHER: usize = 4;
+pub const POOL_KINDS: usize = 5;
+/// From here on work is said to wait: a pool with an idle thread takes it within 0.1 ms.
+pub const POOL_WAIT_LONG_NS: u64 = 10_000_000;
+
 /// `uv__io_poll` polls twice in two cases: since libuv 1.45 first with timeout 0 and, if nothing is ready, with the
 /// real one (Node keeps the idle-time metric on), and again after waking before a timer was due. Between the two
 /// calls it only updates its clock; such a gap is no turn of the loop. One that took longer ran something and counts.
@@ -153,6 +164,24 @@ wire_record! {
         pub rejections_handled_late: u64,
         /// By `DEOPT_*`.
         pub deopts: [u64; DEOPT_KINDS],
+        /// Work that this loop handed to the pool of threads and that was begun, and for how long it had waited, by `POOL_*`. Written
+        /// by the threads of the pool, each whole and on its own.
+        pub pool_begun: [u64; POOL_KINDS],
+        pub pool_waited_ns: [u64; POOL_KINDS],
+        /// For how long threads of the pool were busy with each kind while work of this loop waited for them.
+        pub pool_busy_ns: [u64; POOL_KINDS],
+        /// The longest wait in the reading interval `pool_max_epoch`.
+        pub pool_max_wait_ns: u64,
+        pub pool_max_epoch: u64,
+        /// Of what was begun last: its wait, and since when it had waited. What waits since before that was cancelled.
+        pub pool_last_wait_ns: u64,
+        pub pool_last_submitted_ns: u64,
+        pub pool_sample_ns: u64,
+        /// Stacks taken since then.
+        pub pool_samples: u32,
+        pub reserved: u32,
+        /// Writes to other descriptors than stdout and stderr that returned `EAGAIN`.
+        pub sockets_refused: u64,
         /// When the last stack of each was taken, of rejections the first of a burst: these are bounded in number.
         pub rejection_sample_ns: u64,
         pub deopt_sample_ns: u64,
@@ -222,6 +251,17 @@ impl ThreadRecord {
         rejections: 0,
         rejections_handled_late: 0,
         deopts: [0; DEOPT_KINDS],
+        sockets_refused: 0,
+        pool_begun: [0; POOL_KINDS],
+        pool_waited_ns: [0; POOL_KINDS],
+        pool_busy_ns: [0; POOL_KINDS],
+        pool_max_wait_ns: 0,
+        pool_max_epoch: 0,
+        pool_last_wait_ns: 0,
+        pool_last_submitted_ns: 0,
+        pool_sample_ns: 0,
+        pool_samples: 0,
+        reserved: 0,
         rejection_sample_ns: 0,
         deopt_sample_ns: 0,
         allocation_sample_ns: 0,

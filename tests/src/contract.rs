@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 18] = [
+const PROCESS: [(&str, Type, Null); 24] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -48,6 +48,12 @@ const PROCESS: [(&str, Type, Null); 18] = [
     ("/rejections/handled_late", Integer, Allowed),
     ("/deopts/eager", Integer, Allowed),
     ("/deopts/lazy", Integer, Allowed),
+    ("/thread_pool/tasks", Integer, Allowed),
+    ("/thread_pool/wait_s", Number, Allowed),
+    ("/thread_pool/waiting", Integer, Allowed),
+    ("/thread_pool/by_type", Object, Allowed),
+    ("/sockets/eagain", Integer, Allowed),
+    ("/sockets/backlogs", List, Allowed),
     ("/stdio", Object, Never),
     ("/threads", List, Never),
 ];
@@ -189,6 +195,9 @@ mod tests {
                 "signals": {"event_loop": "ok", "heap": {"unavailable": "the build is stripped"}},
                 "gc": {"time_ratio": 0.0, "pauses": {"minor": pauses, "major": pauses}},
                 "rejections": {"unhandled": 0, "handled_late": 0}, "deopts": {"eager": 0, "lazy": null},
+                "thread_pool": {"tasks": 1, "wait_s": 0.1, "wait_max_s": 0.1, "waiting": 0, "oldest_wait_s": null,
+                    "by_type": {"fs": {"tasks": 1, "wait_s": 0.1, "busy_s": 0.0}}},
+                "sockets": {"eagain": null, "backlogs": null},
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}]
             }]

@@ -3,7 +3,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
     process::Command,
     thread,
     time::Duration,
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 
 on_every_node!(
     services_that_wait_are_told_apart,
+    a_full_thread_pool_is_told,
     starvation_and_a_leak_are_told_apart,
     microtasks_and_garbage_are_told_apart,
     shapes_are_told_from_a_bounded_cache,
@@ -45,6 +47,8 @@ struct Service {
     workload: Workload,
     ready: Value,
     load: Option<Load>,
+    /// Asks once and never reads.
+    reader: Option<TcpStream>,
     _directory: TempDir,
     _competitors: Vec<OwnedProcess>,
 }
@@ -91,7 +95,15 @@ impl Service {
         } else {
             Vec::new()
         };
-        Self { name, workload, ready, load: None, _directory: directory, _competitors: competitors }
+        Self {
+            name,
+            workload,
+            ready,
+            load: None,
+            reader: None,
+            _directory: directory,
+            _competitors: competitors,
+        }
     }
 
     fn begin_load(&mut self) {
@@ -101,6 +113,13 @@ impl Service {
             let path = self.ready["path"].as_str().expect("it says what to ask for");
             let connections = number(&self.ready, "connections") as usize;
             self.load = Some(Load::start(port, path, rate, connections.max(1)));
+        }
+        if self.name == "stream-overflow" {
+            let port = number(&self.ready, "port") as u16;
+            let mut reader = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+            let path = self.ready["path"].as_str().expect("it says what to ask for");
+            write!(reader, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it can be asked");
+            self.reader = Some(reader);
         }
         // What comes now is what counts.
         self.workload.say("report");
@@ -138,6 +157,12 @@ impl Service {
         else {
             return Some(format!("{expected} is not found in {}", context()));
         };
+        if let Some(reader) = &self.reader {
+            let peer = reader.local_addr().expect("it is connected").to_string();
+            if !found["summary"].as_str().is_some_and(|summary| summary.contains(&peer)) {
+                return Some(format!("{peer} is not named in {}", context()));
+            }
+        }
         let (culprit, guilty) = (&found["culprit"], &self.ready["culprit"]);
         if guilty.is_null() {
             return None;
@@ -211,9 +236,19 @@ fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
 }
 
 fn services_that_wait_are_told_apart(node: &Node) {
-    let waiting =
-        ["sync-child-process", "sync-io", "stdout-backpressure", "unhandled-rejections", "healthy-idle"];
+    let waiting = [
+        "sync-child-process",
+        "sync-io",
+        "stdout-backpressure",
+        "stream-overflow",
+        "unhandled-rejections",
+        "healthy-idle",
+    ];
     diagnose(node, &waiting, &[]);
+}
+
+fn a_full_thread_pool_is_told(node: &Node) {
+    diagnose(node, &["threadpool-saturation"], &[]);
 }
 
 fn starvation_and_a_leak_are_told_apart(node: &Node) {

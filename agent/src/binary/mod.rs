@@ -94,10 +94,20 @@ pub enum Hook {
     NearHeapLimit,
     /// Entry of the constructor of `v8::internal::Deoptimizer`.
     Deopt,
+    /// Entry of `uv__work_submit`: work is handed to libuv's pool of threads.
+    PoolSubmit,
+    /// Entry of `uv_queue_work`, the other way to do so.
+    PoolQueue,
+    /// Entry of `uv__fs_work`, on a thread of the pool that begins such work.
+    PoolFs,
+    /// Entries of `uv__getaddrinfo_work` and `uv__getnameinfo_work`.
+    PoolDns,
+    /// Entry of `uv__queue_work`, which begins all other work.
+    PoolWork,
 }
 
 impl Hook {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -114,6 +124,11 @@ impl Hook {
         Self::OutOfMemory,
         Self::NearHeapLimit,
         Self::Deopt,
+        Self::PoolSubmit,
+        Self::PoolQueue,
+        Self::PoolFs,
+        Self::PoolDns,
+        Self::PoolWork,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -134,6 +149,11 @@ impl Hook {
             Self::OutOfMemory => "out_of_memory",
             Self::NearHeapLimit => "near_heap_limit",
             Self::Deopt => "deopt",
+            Self::PoolSubmit => "pool_submit",
+            Self::PoolQueue => "pool_queue",
+            Self::PoolFs => "pool_fs",
+            Self::PoolDns => "pool_dns",
+            Self::PoolWork => "pool_work",
         }
     }
 }

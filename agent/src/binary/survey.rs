@@ -64,7 +64,14 @@ impl Surveyor<'_> {
             ]);
         }
         if has.libuv {
-            entries.push((Hook::UvRun, Meaning::UvRun));
+            entries.extend([
+                (Hook::UvRun, Meaning::UvRun),
+                (Hook::PoolSubmit, Meaning::PoolSubmit),
+                (Hook::PoolQueue, Meaning::PoolQueue),
+                (Hook::PoolFs, Meaning::PoolFs),
+                (Hook::PoolDns, Meaning::PoolDns),
+                (Hook::PoolWork, Meaning::PoolWork),
+            ]);
         }
         if has.v8 {
             entries.extend([

@@ -31,6 +31,11 @@ pub(super) enum Meaning {
     OutOfMemory,
     NearHeapLimit,
     Deoptimizer,
+    PoolSubmit,
+    PoolQueue,
+    PoolFs,
+    PoolDns,
+    PoolWork,
     VersionMajor,
     VersionMinor,
     VersionBuild,
@@ -54,7 +59,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 33] = [
+const WANTED: [(Name, Meaning); 39] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -90,6 +95,12 @@ const WANTED: [(Name, Meaning); 33] = [
     (Overloads("_ZN2v88internal4Heap27InvokeNearHeapLimitCallbackE"), Meaning::NearHeapLimit),
     // Of the two names of a constructor the other is an alias.
     (Overloads("_ZN2v88internal11DeoptimizerC2E"), Meaning::Deoptimizer),
+    (Exact("uv__work_submit"), Meaning::PoolSubmit),
+    (Exact("uv_queue_work"), Meaning::PoolQueue),
+    (Exact("uv__fs_work"), Meaning::PoolFs),
+    (Exact("uv__getaddrinfo_work"), Meaning::PoolDns),
+    (Exact("uv__getnameinfo_work"), Meaning::PoolDns),
+    (Exact("uv__queue_work"), Meaning::PoolWork),
     (Exact("_ZN2v88internal7Version6major_E"), Meaning::VersionMajor),
     (Exact("_ZN2v88internal7Version6minor_E"), Meaning::VersionMinor),
     (Exact("_ZN2v88internal7Version6build_E"), Meaning::VersionBuild),

@@ -1,6 +1,6 @@
 //! Attaches loaded programs: tracepoints once, uprobes per file.
 
-use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _, path::Path};
+use std::{collections::BTreeMap, fs::File, os::fd::AsRawFd as _, path::Path, sync::Arc};
 
 use aya::{
     programs::{
@@ -98,10 +98,16 @@ fn unexpected_format(category: &str, name: &str) -> Option<String> {
 impl Kernel {
     /// Attaches every tracepoint and tells which signals the kernel gives and which not, with the reason.
     pub fn attach_tracepoints(&mut self) -> BTreeMap<Signal, Availability> {
-        let mut signals: BTreeMap<Signal, Availability> =
-            [Signal::EventLoop, Signal::Stdio, Signal::Lifecycle, Signal::Sched, Signal::Sample]
-                .map(|signal| (signal, Availability::Ok))
-                .into();
+        let mut signals: BTreeMap<Signal, Availability> = [
+            Signal::EventLoop,
+            Signal::Stdio,
+            Signal::Lifecycle,
+            Signal::Sched,
+            Signal::Sample,
+            Signal::Sockets,
+        ]
+        .map(|signal| (signal, Availability::Ok))
+        .into();
         for (program, category, name, optional) in TRACEPOINTS {
             // The return alone tells all that is asked, if it tells the descriptor and if sleeps are seen.
             let returns_only = self.accepts("write_return")
@@ -126,6 +132,12 @@ impl Kernel {
             };
             let text = format!("the kernel's tracepoint {category}:{name} cannot be used: {reason}");
             signals.insert(signal, Availability::Unavailable(text.into()));
+        }
+        if let Availability::Unavailable(reason) = &signals[&Signal::Stdio] {
+            signals.insert(Signal::Sockets, Availability::Unavailable(Arc::clone(reason)));
+        } else if !self.accepts("write_return") || signals[&Signal::Sched] != Availability::Ok {
+            let text = "the return of a write does not tell its descriptor here (Linux before 5.15, or no scheduler events)";
+            signals.insert(Signal::Sockets, Availability::Unavailable(text.into()));
         }
         if !self.stacks {
             let text = "stacks are not sampled: nodeprobe was told so by --no-stacks";

@@ -7,10 +7,12 @@ use aya::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
-use nodeprobe_ebpf::{StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN};
+use nodeprobe_ebpf::{
+    PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN,
+};
 
 use crate::{
-    readout::{Maps, maps::Wire, ring::Ring},
+    readout::{Maps, maps::Wire, queues::Queues, ring::Ring},
     syscalls,
 };
 
@@ -95,7 +97,7 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 11] = [
     "sched_switch",
     "sched_wakeup",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 16] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 21] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -112,6 +114,11 @@ pub(super) const UPROBE_PROGRAMS: [&str; 16] = [
     "out_of_memory",
     "near_heap_limit",
     "deopt",
+    "pool_submit",
+    "pool_queue",
+    "pool_fs",
+    "pool_dns",
+    "pool_work",
 ];
 
 pub(super) const SAMPLE_PROGRAM: &str = "sample";
@@ -150,6 +157,10 @@ impl Kernel {
             take(&mut ebpf, "EPOCH", Array::<_, u64>::try_from)?,
             take(&mut ebpf, "DROPS", PerCpuArray::<_, u64>::try_from)?,
             take(&mut ebpf, "TTY_FDS", Array::<_, u64>::try_from)?,
+            Queues::new(
+                take(&mut ebpf, "POOL_WORK", HashMap::<_, Wire<PoolWorkKey>, Wire<PoolWork>>::try_from)?,
+                take(&mut ebpf, "SOCKETS", HashMap::<_, Wire<SocketKey>, Wire<SocketRecord>>::try_from)?,
+            ),
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         Ok((Self { ebpf, refused, stacks: settings.stacks }, maps, ring))

@@ -1,5 +1,6 @@
 //! The data lane's end: joins what the kernel has counted with the table of targets into a `Snapshot`.
 
+mod backlog;
 mod occasions;
 mod process;
 mod turns;
@@ -17,7 +18,7 @@ use nodeprobe_ebpf::{
 
 pub use self::{occasions::Occasions, turns::Sampling};
 use self::{
-    process::{heap_change, process},
+    process::{Moment, heap_change, process},
     turns::Division,
 };
 use crate::{
@@ -166,6 +167,9 @@ impl Collector {
             by_process.values().flatten().map(|(record, _)| (record.tid, record.tgid)).collect();
         // Before ended processes leave the table: these are their last samples.
         let stacks = self.sampling.drain(|tid| owners.get(&tid).copied(), &self.targets);
+        let refused = self.maps.queues.sockets();
+        let pool_waiting = self.maps.queues.pool();
+        let moment = Moment { sampling: &self.sampling, pool_waiting: &pool_waiting, epoch, now_ns };
         let mut processes = Vec::new();
         let mut unmeasured = 0;
         for target in self.targets.live_mut() {
@@ -176,7 +180,15 @@ impl Collector {
             if !former.is_empty() {
                 by_process.insert(target.id.pid, former);
             }
-            processes.push(process(&self.procfs, target, &records, &self.sampling, epoch, now_ns, false));
+            let mut process = process(&self.procfs, target, &records, &moment, false);
+            if let Some(refused) = refused.get(&target.id.pid) {
+                let sockets = backlog::look(&self.procfs, target.id.pid, refused, now_ns);
+                process.backlogs = sockets.full;
+                for fd in sockets.drained {
+                    self.maps.queues.drained(target.id.pid, fd);
+                }
+            }
+            processes.push(process);
         }
         for mut target in self.targets.take_ended() {
             let records = by_process.remove(&target.id.pid).unwrap_or_default();
@@ -184,7 +196,7 @@ impl Collector {
                 // It was registered when it had ended already, so its end was not seen.
                 self.maps.remove_thread(record.tid);
             }
-            let process = process(&self.procfs, &mut target, &records, &self.sampling, epoch, now_ns, true);
+            let process = process(&self.procfs, &mut target, &records, &moment, true);
             if target.measured {
                 processes.push(process);
             } else if !target.from_start {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use nodeprobe_ebpf::{
     Event,
-    sample::{SAMPLE_DEOPT, SAMPLE_REJECTION},
+    sample::{SAMPLE_DEOPT, SAMPLE_POOL, SAMPLE_REJECTION},
 };
 
 use crate::model::{Occasion, OccasionStack, ProcessId, Stack};
@@ -50,8 +50,15 @@ impl Occasions {
             }
             return;
         }
-        let occasion = if flags & SAMPLE_DEOPT != 0 { Occasion::Deopt } else { Occasion::Allocation };
-        self.count(process, tid, occasion, stack);
+        let occasion = match flags {
+            flags if flags & SAMPLE_DEOPT != 0 => Occasion::Deopt,
+            flags if flags & SAMPLE_POOL != 0 => Occasion::PoolWork,
+            _ => Occasion::Allocation,
+        };
+        // Of allocations, pages.
+        let weight =
+            if occasion == Occasion::Allocation { u64::try_from(detail).unwrap_or(0).max(1) } else { 1 };
+        self.count((process, tid), occasion, stack, weight);
     }
 
     /// A turn has ended, and these rejections nobody has handled.
@@ -73,14 +80,20 @@ impl Occasions {
                 is_left
             };
             if is_left {
-                self.count(process, event.tid, Occasion::Rejection, stack);
+                self.count((process, event.tid), Occasion::Rejection, stack, 1);
             }
         }
     }
 
-    fn count(&mut self, process: ProcessId, tid: u32, occasion: Occasion, stack: Arc<Stack>) {
+    fn count(
+        &mut self,
+        (process, tid): (ProcessId, u32),
+        occasion: Occasion,
+        stack: Arc<Stack>,
+        weight: u64,
+    ) {
         if self.counted.len() < STACKS_MAX {
-            *self.counted.entry((process, tid, occasion, stack)).or_default() += 1;
+            *self.counted.entry((process, tid, occasion, stack)).or_default() += weight;
         }
     }
 

@@ -1,11 +1,14 @@
 //! The records of one process, joined with what `/proc` tells of it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use nodeprobe_ebpf::{
     StdioRecord, ThreadRecord,
     stdio_record::BLOCKED_NS,
-    thread::{DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, STATE_TURN, STATE_UNKNOWN, STATE_WAIT},
+    thread::{
+        DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, POOL_KINDS, STATE_TURN, STATE_UNKNOWN,
+        STATE_WAIT,
+    },
 };
 
 use super::{
@@ -13,7 +16,10 @@ use super::{
     turns::{CurrentTurn, Sampling},
 };
 use crate::{
-    model::{CpuTime, Deopts, HeapChange, Histogram, Pauses, Process, Rejections, Stdio, Thread, ThreadKind},
+    model::{
+        CpuTime, Deopts, HeapChange, Histogram, Pauses, Pool, PoolWork, Process, Rejections, Stdio, Thread,
+        ThreadKind,
+    },
     procfs::{Procfs, cgroups},
     target::Target,
 };
@@ -24,16 +30,26 @@ pub(super) fn heap_change(before: u64, after: u64) -> HeapChange {
     HeapChange { before_bytes: known(before), after_bytes: known(after) }
 }
 
+/// What belongs to no single process at the moment of a snapshot.
+pub(super) struct Moment<'snapshot> {
+    pub(super) sampling: &'snapshot Sampling,
+    /// By thread that handed it in: since when each piece of work waits for a thread of libuv's pool.
+    pub(super) pool_waiting: &'snapshot HashMap<u32, Vec<u64>>,
+    /// The reading interval that has just ended.
+    pub(super) epoch: u64,
+    /// `CLOCK_MONOTONIC`.
+    pub(super) now_ns: u64,
+}
+
 /// What one process is and did, cumulative.
 pub(super) fn process(
     procfs: &Procfs,
     target: &mut Target,
     records: &[Final],
-    sampling: &Sampling,
-    epoch: u64,
-    now_ns: u64,
+    moment: &Moment<'_>,
     exited: bool,
 ) -> Process {
+    let (epoch, now_ns) = (moment.epoch, moment.now_ns);
     target.measured |= !records.is_empty();
     let directory = (!exited).then(|| procfs.process(target.id.pid).ok()).flatten();
     let mut streams = [target.ended_streams[0].clone(), target.ended_streams[1].clone()];
@@ -73,7 +89,7 @@ pub(super) fn process(
                     || directory.as_ref().and_then(|d| d.thread_name(record.tid).ok()).unwrap_or_default();
                 target.thread_names.entry(record.tid).or_insert_with(read).clone()
             };
-            thread(record, name, waiting, sampling, epoch, now_ns)
+            thread(record, name, waiting, moment)
         })
         .collect();
     threads.sort_by_key(|thread| (thread.kind, thread.tid));
@@ -91,6 +107,7 @@ pub(super) fn process(
         run_delay_ns: directory.as_ref().and_then(|directory| directory.run_delay_ns().ok()),
         stdout,
         stderr,
+        backlogs: Vec::new(),
         threads,
         exited,
     }
@@ -119,14 +136,30 @@ fn add_write_under_way(streams: &mut [Stdio; 2], record: &ThreadRecord, now_ns: 
     }
 }
 
-fn thread(
-    record: &ThreadRecord,
-    name: String,
-    waiting: bool,
-    sampling: &Sampling,
-    epoch: u64,
-    now_ns: u64,
-) -> Thread {
+/// Work that this loop has handed to the pool. A pool takes work in its order, so what waits since before that which was begun
+/// last has been cancelled.
+fn pool(record: &ThreadRecord, moment: &Moment<'_>) -> Pool {
+    let waiting = moment.pool_waiting.get(&record.tid).map_or(&[][..], Vec::as_slice);
+    let waiting = waiting.iter().filter(|submitted_ns| **submitted_ns >= record.pool_last_submitted_ns);
+    let oldest_ns = waiting.clone().min();
+    let mut kinds = [PoolWork::default(); POOL_KINDS];
+    for (index, kind) in kinds.iter_mut().enumerate() {
+        *kind = PoolWork {
+            tasks: record.pool_begun[index],
+            waited_ns: record.pool_waited_ns[index],
+            busy_ns: record.pool_busy_ns[index],
+        };
+    }
+    Pool {
+        kinds,
+        max_wait_ns: (record.pool_max_epoch == moment.epoch).then_some(record.pool_max_wait_ns),
+        waiting: waiting.count() as u64,
+        oldest_wait_ns: oldest_ns.map_or(0, |submitted_ns| moment.now_ns.saturating_sub(*submitted_ns)),
+    }
+}
+
+fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_>) -> Thread {
+    let Moment { sampling, epoch, now_ns, .. } = *moment;
     let exited = ended(record);
     let in_state_ns = if exited { 0 } else { now_ns.saturating_sub(record.since_ns) };
     let in_turn = match record.state {
@@ -162,6 +195,12 @@ fn thread(
         major: pauses(GC_MAJOR),
         rejections: Rejections { unhandled: record.rejections, handled_late: record.rejections_handled_late },
         deopts: Deopts { eager: record.deopts[DEOPT_EAGER], lazy: record.deopts[DEOPT_LAZY] },
+        pool: if exited {
+            Pool { waiting: 0, oldest_wait_ns: 0, ..pool(record, moment) }
+        } else {
+            pool(record, moment)
+        },
+        sockets_refused: record.sockets_refused,
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

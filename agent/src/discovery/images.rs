@@ -304,6 +304,9 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
         Hook::HeapSize => Signal::Heap,
         Hook::PromiseReject => Signal::Rejections,
         Hook::Deopt => Signal::Deopts,
+        Hook::PoolSubmit | Hook::PoolQueue | Hook::PoolFs | Hook::PoolDns | Hook::PoolWork => {
+            Signal::ThreadPool
+        }
         // They stand for no signal: how a process ends its exit tells as well, and who allocates the begins of collections.
         Hook::UncaughtException | Hook::OutOfMemory | Hook::NearHeapLimit | Hook::NewPage => return,
     };

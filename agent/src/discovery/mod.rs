@@ -30,7 +30,7 @@ use self::images::{Executable, FileKey, Images, Prepared, V8Image};
 use crate::{
     agent::lock,
     bpf::Kernel,
-    collector::{Collector, monotonic_ns},
+    collector::{self, Collector, monotonic_ns},
     identity::{Host, Versions, identify},
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,

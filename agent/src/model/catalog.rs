@@ -118,6 +118,9 @@ pub const STALL_CAUSE: Attribute = Attribute {
 };
 /// Whether optimised code met what it was not compiled for, or relied on something that changed elsewhere.
 pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", values: &["eager", "lazy"] };
+/// Kinds of work in libuv's pool of threads.
+pub const POOL_TYPE: Attribute =
+    Attribute { key: "nodeprobe.thread_pool.task.type", values: &super::queue::POOL_NAMES };
 /// A failure mode; `docs/failure-modes.md` explains each.
 pub const FINDING: Attribute = Attribute {
     key: "nodeprobe.finding.id",
@@ -130,6 +133,8 @@ pub const FINDING: Attribute = Attribute {
         "sync-io",
         "stdout-backpressure",
         "microtask-congestion",
+        "threadpool-saturation",
+        "stream-overflow",
         "shape-churn",
         "event-loop-starvation",
         "slow-startup",
@@ -150,6 +155,8 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Sample.name(),
         Signal::Rejections.name(),
         Signal::Deopts.name(),
+        Signal::ThreadPool.name(),
+        Signal::Sockets.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -304,6 +311,42 @@ pub const DEOPTIMIZATIONS: Metric = new(
     "Times that V8 left optimised code of a function, because it met what it was not compiled for or something it relied \
      on had changed.",
 );
+pub const POOL_TASKS: Metric = new(
+    "nodeprobe.thread_pool.tasks",
+    Instrument::Counter,
+    "{task}",
+    &[POOL_TYPE],
+    "Work that event loops handed to libuv's pool of threads and that a thread of it has begun.",
+);
+pub const POOL_WAIT_TIME: Metric = new(
+    "nodeprobe.thread_pool.wait.time",
+    Instrument::Counter,
+    "s",
+    &[POOL_TYPE],
+    "Time that work waited for a thread of libuv's pool, summed over what was begun. Its rate is the mean length of the queue.",
+);
+pub const POOL_QUEUE: Metric = new(
+    "nodeprobe.thread_pool.queue.length",
+    Instrument::Gauge,
+    "{task}",
+    &[],
+    "Work that waits for a thread of libuv's pool.",
+);
+pub const SOCKET_RETRIES: Metric = new(
+    "nodeprobe.socket.write.retries",
+    Instrument::Counter,
+    "{retry}",
+    &[],
+    "Writes to sockets and pipes other than stdout and stderr that were refused with EAGAIN: the reader is slower than the process.",
+);
+pub const SOCKET_BACKLOG: Metric = new(
+    "nodeprobe.socket.backlog.size",
+    Instrument::Gauge,
+    "By",
+    &[],
+    "Bytes that wait in the kernel in TCP sockets that have refused a write since they were last empty; what waits in the process \
+     comes on top of it.",
+);
 pub const STDIO_WRITE_DURATION: Metric = histogram(
     "nodeprobe.stdio.write.duration",
     &[STDIO_STREAM, STDIO_TYPE],
@@ -405,7 +448,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 26] = [
+pub const ALL: [&Metric; 31] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -418,6 +461,11 @@ pub const ALL: [&Metric; 26] = [
     &UNHANDLED_REJECTIONS,
     &LATE_HANDLERS,
     &DEOPTIMIZATIONS,
+    &POOL_TASKS,
+    &POOL_WAIT_TIME,
+    &POOL_QUEUE,
+    &SOCKET_RETRIES,
+    &SOCKET_BACKLOG,
     &STDIO_WRITE_DURATION,
     &STDIO_BLOCKED_TIME,
     &STDIO_RETRIES,

@@ -62,16 +62,19 @@ pub enum Occasion {
     Deopt,
     /// The young generation was full: what the stack allocates filled it.
     Allocation,
+    /// Work was handed to libuv's pool of threads while work had to wait there.
+    PoolWork,
 }
 
 impl Occasion {
-    pub const ALL: [Self; 3] = [Self::Rejection, Self::Deopt, Self::Allocation];
+    pub const ALL: [Self; 4] = [Self::Rejection, Self::Deopt, Self::Allocation, Self::PoolWork];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rejection => "rejection",
             Self::Deopt => "deopt",
             Self::Allocation => "allocation",
+            Self::PoolWork => "pool_work",
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    Availability, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause, Notice, OccasionStack,
-    Pauses, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall, Stdio, Thread, ThreadKind,
-    ThreadStacks,
+    Availability, Backlog, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause, Notice,
+    OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall, Stdio,
+    Thread, ThreadKind, ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -44,6 +44,10 @@ pub struct ProcessInterval {
     pub major: Pauses,
     pub rejections: Rejections,
     pub deopts: Deopts,
+    pub pool: Pool,
+    /// Writes to sockets that were refused because they are full, and those that are full at the end.
+    pub sockets_refused: u64,
+    pub backlogs: Vec<Backlog>,
     pub stdout: Stdio,
     pub stderr: Stdio,
     pub threads: Vec<ThreadInterval>,
@@ -134,6 +138,7 @@ fn process_between(
     duration_s: f64,
 ) -> ProcessInterval {
     let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
+    let (mut pool, mut sockets_refused) = (Pool::default(), 0);
     let threads: Vec<ThreadInterval> = later
         .threads
         .iter()
@@ -143,6 +148,8 @@ fn process_between(
             });
             rejections.merge(before.map_or(thread.rejections, |t| thread.rejections.since(t.rejections)));
             deopts.merge(before.map_or(thread.deopts, |t| thread.deopts.since(t.deopts)));
+            pool.merge(before.map_or(thread.pool, |t| thread.pool.since(t.pool)));
+            sockets_refused += thread.sockets_refused.saturating_sub(before.map_or(0, |t| t.sockets_refused));
             thread_between(before, thread)
         })
         .collect();
@@ -176,6 +183,9 @@ fn process_between(
         major,
         rejections,
         deopts,
+        pool,
+        sockets_refused,
+        backlogs: later.backlogs.clone(),
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),
         stderr: stdio_between(earlier.map(|p| &p.stderr), &later.stderr),
         threads,

@@ -8,6 +8,7 @@ pub mod cause;
 pub mod happening;
 pub mod histogram;
 pub mod interval;
+pub mod queue;
 pub mod stack;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
@@ -16,6 +17,7 @@ pub use cause::{Cause, Causes};
 pub use happening::{Deopts, Notice, NoticeKind, Occasion, OccasionStack, Rejections};
 pub use histogram::Histogram;
 pub use interval::Interval;
+pub use queue::{Backlog, Pool, PoolWork};
 pub use stack::{Category, Culprit, Frame, FrameKind, Stack, StackTime, ThreadStacks};
 
 /// Distinguishes a process from a later one with the same pid.
@@ -38,10 +40,12 @@ pub enum Signal {
     Sample,
     Rejections,
     Deopts,
+    ThreadPool,
+    Sockets,
 }
 
 impl Signal {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::EventLoop,
         Self::Stdio,
         Self::Gc,
@@ -51,6 +55,8 @@ impl Signal {
         Self::Sample,
         Self::Rejections,
         Self::Deopts,
+        Self::ThreadPool,
+        Self::Sockets,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -64,6 +70,8 @@ impl Signal {
             Self::Sample => "sample",
             Self::Rejections => "rejections",
             Self::Deopts => "deopts",
+            Self::ThreadPool => "thread_pool",
+            Self::Sockets => "sockets",
         }
     }
 }
@@ -201,6 +209,9 @@ pub struct Thread {
     pub heap_used_bytes: Option<u64>,
     pub rejections: Rejections,
     pub deopts: Deopts,
+    pub pool: Pool,
+    /// Writes to sockets that were refused because they are full.
+    pub sockets_refused: u64,
 }
 
 /// One Node process.
@@ -221,6 +232,8 @@ pub struct Process {
     pub run_delay_ns: Option<u64>,
     pub stdout: Stdio,
     pub stderr: Stdio,
+    /// Sockets that are full, those that have been for longest first.
+    pub backlogs: Vec<Backlog>,
     /// Main thread first, then workers by tid.
     pub threads: Vec<Thread>,
     /// The process has ended and this is its last appearance.

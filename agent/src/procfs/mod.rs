@@ -13,6 +13,7 @@ mod files;
 #[cfg(test)]
 pub(crate) mod live;
 mod maps;
+mod net;
 mod stack;
 mod stat;
 
@@ -29,6 +30,7 @@ pub(crate) use self::stat::field;
 pub use self::{
     files::Link,
     maps::{Mapping, is_node_library},
+    net::{TcpSocket, socket_inode},
     stack::ThreadState,
     stat::{Stat, Status},
 };

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use nodeprobe_ebpf::{DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN};
 
+use super::queues::Queues;
+
 /// A contract record as aya wants it: plain bytes.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -29,6 +31,8 @@ pub struct Maps {
     epoch: Array<MapData, u64>,
     drops: PerCpuArray<MapData, u64>,
     tty_fds: Array<MapData, u64>,
+    /// What waits: for a thread of the pool, for the reader of a socket.
+    pub queues: Queues,
     current_epoch: u64,
 }
 
@@ -39,9 +43,10 @@ impl Maps {
         epoch: Array<MapData, u64>,
         drops: PerCpuArray<MapData, u64>,
         tty_fds: Array<MapData, u64>,
+        queues: Queues,
     ) -> Self {
         // Zeroed slots carry epoch 0, so the first interval must have another number.
-        let mut maps = Self { threads, stdio, epoch, drops, tty_fds, current_epoch: 0 };
+        let mut maps = Self { threads, stdio, epoch, drops, tty_fds, queues, current_epoch: 0 };
         maps.advance_epoch();
         maps
     }

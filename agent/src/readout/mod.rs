@@ -1,6 +1,7 @@
 //! The way out of the kernel: events one by one from the ring buffer, counters once per interval from the maps.
 
 pub mod maps;
+pub mod queues;
 pub mod ring;
 pub mod sample;
 

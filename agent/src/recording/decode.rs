@@ -10,24 +10,26 @@ use super::{
     HARD, MOST_FRAMES,
     intern::intern,
     wire::{
-        CausesLine, CulpritLine, FrameRow, HistogramLine, IdentityLine, IntervalLine, NoticeLine,
-        OccasionLine, PauseLine, PausesLine, ProcessLine, SleepLine, StackLine, StallLine, StdioLine,
-        ThreadLine, TimeRow,
+        BacklogLine, CausesLine, CulpritLine, FrameRow, HistogramLine, IdentityLine, IntervalLine,
+        NoticeLine, OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SleepLine, StackLine,
+        StallLine, StdioLine, ThreadLine, TimeRow,
     },
 };
 use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
-        Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange,
-        Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion, OccasionStack, Pauses,
-        ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Stdio, StreamKind, ThreadKind,
-        ThreadStacks,
+        Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
+        HeapChange, Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion, OccasionStack,
+        Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Stdio,
+        StreamKind, ThreadKind, ThreadStacks,
         interval::{ProcessInterval, ThreadInterval},
     },
 };
 
 /// Beyond it lies no count and no time of an interval (13 days in ns, 1 PB); sums of thousands stay below 2^64.
 const MOST: u64 = 1 << 50;
+/// Full sockets of one process; the writer has fewer.
+const BACKLOGS_MAX: usize = 64;
 
 /// The reader's side.
 #[derive(Debug, Default)]
@@ -195,6 +197,9 @@ impl Tables {
                 handled_late: bounded(line.rejections.1),
             },
             deopts: Deopts { eager: bounded(line.deopts.0), lazy: bounded(line.deopts.1) },
+            pool: pool(&line.pool),
+            sockets_refused: bounded(line.sockets_refused),
+            backlogs: line.backlogs.iter().take(BACKLOGS_MAX).map(backlog).collect(),
             heap_used_bytes: line.heap_used_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,
@@ -275,6 +280,28 @@ fn identity(line: IdentityLine) -> Known {
     });
     let id = ProcessId { pid: line.pid, start_ticks: line.start_ticks };
     (id, Arc::new(identity), Arc::new(signals.collect()))
+}
+
+fn pool(line: &PoolLine) -> Pool {
+    Pool {
+        kinds: line.kinds.map(|(tasks, waited_ns, busy_ns)| PoolWork {
+            tasks: bounded(tasks),
+            waited_ns: bounded(waited_ns),
+            busy_ns: bounded(busy_ns),
+        }),
+        max_wait_ns: line.max_wait_ns.map(bounded),
+        waiting: bounded(line.waiting),
+        oldest_wait_ns: bounded(line.oldest_wait_ns),
+    }
+}
+
+fn backlog(line: &BacklogLine) -> Backlog {
+    Backlog {
+        fd: line.fd,
+        peer: line.peer.as_ref().map(|peer| clean(peer.as_bytes(), NAME_MAX_CHARS).into()),
+        queued_bytes: line.queued_bytes.map(bounded),
+        age_ns: bounded(line.age_ns),
+    }
 }
 
 fn bounded(value: u64) -> u64 {

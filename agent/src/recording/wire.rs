@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use nodeprobe_ebpf::thread::POOL_KINDS;
 use serde::{Deserialize, Serialize};
 
 /// The first line.
@@ -161,6 +162,30 @@ pub(super) struct IdentityLine {
     pub(super) signals: BTreeMap<String, Option<String>>,
 }
 
+/// libuv's pool of threads.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct PoolLine {
+    /// By kind in the order of `model::queue::POOL_NAMES`: begun, nanoseconds waited, nanoseconds busy while other work waited.
+    pub(super) kinds: [(u64, u64, u64); POOL_KINDS],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_wait_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) waiting: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) oldest_wait_ns: u64,
+}
+
+/// A socket that is full.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BacklogLine {
+    pub(super) fd: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) peer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queued_bytes: Option<u64>,
+    pub(super) age_ns: u64,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ProcessLine {
     pub(super) identity: usize,
@@ -180,6 +205,12 @@ pub(super) struct ProcessLine {
     /// Eager, lazy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) deopts: (u64, u64),
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) pool: PoolLine,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) sockets_refused: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) backlogs: Vec<BacklogLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,12 +11,13 @@ use super::{
     FORMAT, Header, VERSION,
     tables::Tables,
     wire::{
-        CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, NoticeLine, OccasionLine, PauseLine,
-        PausesLine, ProcessLine, SampledLine, SleepLine, StallLine, StdioLine, ThreadLine,
+        BacklogLine, CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, NoticeLine,
+        OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SampledLine, SleepLine, StallLine,
+        StdioLine, ThreadLine,
     },
 };
 use crate::model::{
-    Causes, Histogram, Interval, LongPause, Pauses, Sleep, Stall, Stdio,
+    Backlog, Causes, Histogram, Interval, LongPause, Pauses, Sleep, Stall, Stdio,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -155,6 +156,9 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         major,
         rejections,
         deopts,
+        pool,
+        sockets_refused,
+        backlogs,
         stdout,
         stderr,
         threads,
@@ -169,6 +173,14 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         run_delay_ns: *run_delay_ns,
         rejections: (rejections.unhandled, rejections.handled_late),
         deopts: (deopts.eager, deopts.lazy),
+        pool: PoolLine {
+            kinds: pool.kinds.map(|kind| (kind.tasks, kind.waited_ns, kind.busy_ns)),
+            max_wait_ns: pool.max_wait_ns,
+            waiting: pool.waiting,
+            oldest_wait_ns: pool.oldest_wait_ns,
+        },
+        sockets_refused: *sockets_refused,
+        backlogs: backlogs.iter().map(backlog_line).collect(),
         heap_used_bytes: *heap_used_bytes,
         heap_limit_bytes: *heap_limit_bytes,
         minor: pauses_line(minor),
@@ -177,6 +189,16 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         stderr: stdio_line(stderr),
         threads: threads.iter().map(|thread| thread_line(thread, tables, line)).collect(),
         exited: *exited,
+    }
+}
+
+fn backlog_line(backlog: &Backlog) -> BacklogLine {
+    let Backlog { fd, peer, queued_bytes, age_ns } = backlog;
+    BacklogLine {
+        fd: *fd,
+        peer: peer.as_deref().map(str::to_owned),
+        queued_bytes: *queued_bytes,
+        age_ns: *age_ns,
     }
 }
 

@@ -13,8 +13,8 @@ use nodeprobe_ebpf::{
 
 use crate::model::{
     Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange, Histogram,
-    Identity, Interval, LongPause, Pauses, Process, ProcessId, Rejections, Signal, Sleep, Stack, StackTime,
-    Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
+    Identity, Interval, LongPause, Pauses, Pool, Process, ProcessId, Rejections, Signal, Sleep, Stack,
+    StackTime, Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
     interval::{ProcessInterval, ThreadInterval},
 };
 
@@ -96,6 +96,9 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         major: Pauses::default(),
         rejections: Rejections::default(),
         deopts: Deopts::default(),
+        pool: Pool::default(),
+        sockets_refused: 0,
+        backlogs: Vec::new(),
         stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         stderr: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         threads: vec![thread(pid, ThreadKind::Main)],
@@ -316,6 +319,7 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         run_delay_ns: None,
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),
+        backlogs: Vec::new(),
         threads: Vec::new(),
         exited: false,
     }

@@ -12,8 +12,8 @@ use std::{
 use super::Mode;
 use crate::{
     model::{
-        Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
-        StackTime, Stall, StreamKind, ThreadKind, interval::ProcessInterval,
+        Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
+        Pool, Stack, StackTime, Stall, StreamKind, ThreadKind, interval::ProcessInterval,
     },
     stack::culprit::culprit,
 };
@@ -65,6 +65,10 @@ struct Seen {
     rejections_handled_late: u64,
     deopts: u64,
     rss_bytes: Option<u64>,
+    heap_used_bytes: Option<u64>,
+    pool: Pool,
+    sockets_refused: u64,
+    backlogs: Vec<Backlog>,
     stacks: Vec<StackTime>,
     occasions: Vec<OccasionStack>,
 }
@@ -164,7 +168,9 @@ impl History {
         seen.rejections = process.rejections.unhandled;
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
-        seen.rss_bytes = process.rss_bytes;
+        (seen.rss_bytes, seen.heap_used_bytes) = (process.rss_bytes, process.heap_used_bytes);
+        (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);
+        seen.backlogs.clone_from(&process.backlogs);
         // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
         // start was spent with, its stall tells.
         starts |= seen.startup.is_some();
@@ -286,8 +292,17 @@ impl History {
     /// Whom stacks that were taken on an occasion are blamed on: the function of the application that is innermost in most of
     /// them, and its share of all.
     pub fn blamed_for(&self, occasion: Occasion) -> Option<(Culprit, f64)> {
-        let taken =
-            self.seen.iter().flat_map(|seen| &seen.occasions).filter(|taken| taken.occasion == occasion);
+        self.blamed_where(occasion, |_| true)
+    }
+
+    /// The same for those of the stacks that are `wanted`.
+    pub fn blamed_where(
+        &self,
+        occasion: Occasion,
+        wanted: impl Fn(&Stack) -> bool,
+    ) -> Option<(Culprit, f64)> {
+        let occasions = self.seen.iter().flat_map(|seen| &seen.occasions);
+        let taken = occasions.filter(|taken| taken.occasion == occasion && wanted(&taken.stack));
         let mut all = 0;
         let mut innermost: Vec<(Culprit, u64)> = Vec::new();
         for taken in taken {
@@ -382,6 +397,39 @@ impl History {
     /// Resident memory at the end of the window.
     pub fn rss_bytes(&self) -> Option<u64> {
         self.seen.iter().rev().find_map(|seen| seen.rss_bytes)
+    }
+
+    /// Seconds since the first interval of the window, and resident memory that is not in the heap: buffers, code, stacks.
+    pub fn outside_heap(&self) -> Vec<(f64, f64)> {
+        let mut at_s = 0.0;
+        let mut sizes = Vec::new();
+        for seen in &self.seen {
+            at_s += seen.duration_s;
+            if let Some(rss) = seen.rss_bytes {
+                sizes.push((at_s, rss as f64 - seen.heap_used_bytes.unwrap_or(0) as f64));
+            }
+        }
+        sizes
+    }
+
+    /// What libuv's pool of threads had to do; what waits is that at the end of the window.
+    pub fn pool(&self) -> Pool {
+        let mut pool = Pool::default();
+        for seen in &self.seen {
+            pool.merge(Pool { waiting: 0, oldest_wait_ns: 0, ..seen.pool });
+        }
+        let last = self.seen.back().map_or(Pool::default(), |seen| seen.pool);
+        Pool { waiting: last.waiting, oldest_wait_ns: last.oldest_wait_ns, ..pool }
+    }
+
+    /// Writes to sockets that were refused.
+    pub fn sockets_refused(&self) -> u64 {
+        self.sum(|seen| seen.sockets_refused)
+    }
+
+    /// Sockets that are full at the end of the window, the one that has been for longest first.
+    pub fn backlogs(&self) -> &[Backlog] {
+        self.seen.back().map_or(&[], |seen| &seen.backlogs)
     }
 
     /// Whether something was told.

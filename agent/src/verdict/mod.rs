@@ -13,10 +13,12 @@ mod shape_churn;
 mod slope;
 mod slow_startup;
 mod stdout_backpressure;
+mod stream_overflow;
 mod sync_child_process;
 mod sync_io;
 #[cfg(test)]
 mod tests;
+mod threadpool_saturation;
 pub mod thresholds;
 mod unhandled_rejections;
 
@@ -37,13 +39,15 @@ pub enum Mode {
     SyncIo,
     StdoutBackpressure,
     MicrotaskCongestion,
+    ThreadpoolSaturation,
+    StreamOverflow,
     ShapeChurn,
     EventLoopStarvation,
     SlowStartup,
 }
 
 impl Mode {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::UnhandledRejections,
         Self::HeapGrowth,
         Self::GcPressure,
@@ -52,6 +56,8 @@ impl Mode {
         Self::SyncIo,
         Self::StdoutBackpressure,
         Self::MicrotaskCongestion,
+        Self::ThreadpoolSaturation,
+        Self::StreamOverflow,
         Self::ShapeChurn,
         Self::EventLoopStarvation,
         Self::SlowStartup,
@@ -67,6 +73,8 @@ impl Mode {
             Self::SyncIo => "sync-io",
             Self::StdoutBackpressure => "stdout-backpressure",
             Self::MicrotaskCongestion => "microtask-congestion",
+            Self::ThreadpoolSaturation => "threadpool-saturation",
+            Self::StreamOverflow => "stream-overflow",
             Self::ShapeChurn => "shape-churn",
             Self::EventLoopStarvation => "event-loop-starvation",
             Self::SlowStartup => "slow-startup",
@@ -108,6 +116,14 @@ impl Mode {
                 "Work in batches: await once per hundred items, not per item, and let the loop turn with setImmediate in between.",
                 "Use streams or arrays where an async iterator over values that are there already brings nothing.",
             ],
+            Self::ThreadpoolSaturation => [
+                "Raise UV_THREADPOOL_SIZE (default 4) towards the number of processors; it is read at the first use of the pool.",
+                "Bound how much of it is asked for at once (p-limit), and give hashing and compression a worker_threads pool of their own.",
+            ],
+            Self::StreamOverflow => [
+                "Heed what write() returns: wait for 'drain', or let stream.pipeline() do it, which also ends with the client.",
+                "Set a bound and a time limit for slow clients, and end those that exceed it.",
+            ],
             Self::ShapeChurn => [
                 "Make objects of one kind with the same properties in the same order: one constructor or literal, no delete.",
                 "Keep hot functions monomorphic; use Map for dictionaries whose keys are data.",
@@ -128,6 +144,8 @@ impl Mode {
         match self {
             Self::HeapGrowth => &[Self::GcPressure, Self::EventLoopStarvation],
             Self::GcPressure | Self::ShapeChurn => &[Self::EventLoopStarvation],
+            // Buffers outside of the heap make V8 collect.
+            Self::StreamOverflow => &[Self::GcPressure],
             // Every await leaves a promise behind.
             Self::MicrotaskCongestion => &[Self::EventLoopStarvation, Self::GcPressure],
             // Whoever has no processor is slow in everything; but see `judge`.
@@ -147,6 +165,8 @@ impl Mode {
             Self::SyncChildProcess | Self::SyncIo => &[Signal::EventLoop, Signal::Sched],
             Self::StdoutBackpressure => &[Signal::Stdio],
             Self::MicrotaskCongestion => &[Signal::EventLoop, Signal::Sample],
+            Self::ThreadpoolSaturation => &[Signal::ThreadPool],
+            Self::StreamOverflow => &[Signal::Sockets],
             Self::ShapeChurn => &[Signal::Sample],
             Self::EventLoopStarvation | Self::SlowStartup => &[Signal::EventLoop],
         }
@@ -162,6 +182,8 @@ impl Mode {
             Self::SyncIo => sync_io::check(history),
             Self::StdoutBackpressure => stdout_backpressure::check(history),
             Self::MicrotaskCongestion => microtask_congestion::check(history),
+            Self::ThreadpoolSaturation => threadpool_saturation::check(history),
+            Self::StreamOverflow => stream_overflow::check(history),
             Self::ShapeChurn => shape_churn::check(history),
             Self::EventLoopStarvation => event_loop_starvation::check(history),
             Self::SlowStartup => slow_startup::check(history),

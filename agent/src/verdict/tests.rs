@@ -1,10 +1,12 @@
 //! Every mode is found in a history that shows it, and in no healthy one.
 
+use nodeprobe_ebpf::thread::POOL_CRYPTO;
+
 use super::*;
 use crate::{
     model::{
-        Category, Cause, Notice, NoticeKind, Occasion, OccasionStack, Rejections, ThreadKind, ThreadStacks,
-        interval::ProcessInterval,
+        Backlog, Category, Cause, Notice, NoticeKind, Occasion, OccasionStack, PoolWork, Rejections,
+        ThreadKind, ThreadStacks, interval::ProcessInterval,
     },
     report::sample::{self, MIB, MS},
 };
@@ -189,6 +191,48 @@ fn inline_cache_misses_of_a_start_say_nothing_of_the_service() {
         }
     });
     assert_eq!(findings, []);
+}
+
+#[test]
+fn work_that_waits_for_the_pool_is_told_and_work_that_does_not_is_not() {
+    let waits = |tasks: u64, each_ms: u64| {
+        judged(10, move |_, process, _| {
+            process.pool.kinds[POOL_CRYPTO] =
+                PoolWork { tasks, waited_ns: tasks * each_ms * MS, busy_ns: 100 * MS };
+            process.pool.max_wait_ns = Some(2 * each_ms * MS);
+        })
+    };
+    let found = waits(10, 50);
+    assert_eq!(modes(&found), [(Mode::ThreadpoolSaturation, true)]);
+    assert!(found[0].summary.contains("crypto"), "{}", found[0].summary);
+    assert_eq!(waits(1000, 1), []);
+    let wedged = judged(3, |second, process, _| {
+        (process.pool.waiting, process.pool.oldest_wait_ns) = (3, (1 + second) * 1000 * MS);
+    });
+    assert_eq!((wedged[0].mode, wedged[0].severity), (Mode::ThreadpoolSaturation, Severity::Warning));
+}
+
+#[test]
+fn a_slow_reader_is_told_if_memory_grows_for_it() {
+    let reads_slowly = |outside_mib: u64, heap_mib: u64| {
+        judged(10, move |second, process, _| {
+            process.heap_used_bytes = Some((20 + second * heap_mib) * MIB);
+            process.rss_bytes = Some((60 + second * (outside_mib + heap_mib)) * MIB);
+            process.backlogs = vec![Backlog {
+                fd: 20,
+                peer: Some("10.0.0.7:41000".into()),
+                queued_bytes: Some(4 * MIB),
+                age_ns: (1 + second) * 1000 * MS,
+            }];
+        })
+    };
+    let found = reads_slowly(5, 0);
+    assert_eq!(modes(&found), [(Mode::StreamOverflow, true)]);
+    assert!(found[0].summary.contains("10.0.0.7:41000"), "{}", found[0].summary);
+    assert_eq!(reads_slowly(0, 0), [], "the writer waits for it");
+    assert_eq!(reads_slowly(0, 5), [], "it is the heap that grows");
+    let grows = judged(10, |second, process, _| process.rss_bytes = Some((60 + second * 5) * MIB));
+    assert_eq!(grows, [], "nobody reads slowly");
 }
 
 #[test]

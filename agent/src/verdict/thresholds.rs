@@ -63,6 +63,18 @@ pub const THROTTLED: Threshold = at(0.05, 0.20);
 pub const CHILD_PROCESS: Threshold = at(0.01, 0.10);
 pub const SYNC_IO: Threshold = at(0.02, 0.20);
 
+/// Mean wait for a thread of libuv's pool, seconds, of at least so many tasks. A pool with an idle thread takes work within 0.1 ms.
+pub const POOL_WAIT_S: Threshold = at(0.02, 0.2);
+pub const POOL_TASKS_LEAST: u64 = 10;
+/// Age of work that waits for it, seconds: then its threads hang.
+pub const POOL_WEDGED_S: Threshold = at(1.0, 5.0);
+/// A socket that was full for so long, seconds, and
+pub const BACKLOG_S: f64 = 2.0;
+/// .. growth of memory outside of the heap, bytes per second, of at least so many bytes over at least so many readings.
+pub const OUTSIDE_HEAP_PER_S: Threshold = at(1_048_576.0, 20_971_520.0);
+pub const OUTSIDE_HEAP_LEAST: f64 = 4_194_304.0;
+pub const OUTSIDE_HEAP_READINGS_LEAST: usize = 5;
+
 impl Threshold {
     /// How bad `value` is for `mode`; `None`: it is well. A mode that was found before needs less to stay.
     pub(super) fn severity(self, value: f64, mode: Mode, history: &History) -> Option<Severity> {

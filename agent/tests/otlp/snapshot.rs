@@ -13,7 +13,7 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Process, ProcessId,
+    Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Pool, Process, ProcessId,
     Rejections, Signal, Snapshot, Stdio, StreamKind, Thread, ThreadKind,
 };
 
@@ -67,6 +67,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         heap_used_bytes: None,
         rejections: Rejections::default(),
         deopts: Deopts::default(),
+        pool: Pool::default(),
+        sockets_refused: 0,
     }
 }
 
@@ -131,6 +133,7 @@ pub(crate) fn process(pid: u32) -> Process {
         run_delay_ns: None,
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
+        backlogs: Vec::new(),
         threads: vec![busy_thread(pid, ThreadKind::Main), busy_thread(pid + 1, ThreadKind::Worker)],
         exited: false,
     }

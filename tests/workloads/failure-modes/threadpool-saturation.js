@@ -35,7 +35,7 @@ setInterval(() => {
 }, 100);
 
 serve({
-  expect: 'threadpool-saturation', path: '/import', rate: 10, connections: 4,
+  expect: 'threadpool-saturation', path: '/import', rate: 10, connections: 4, functions: [hashPassword], script: __filename,
   routes: { '/import': importMembers },
   report: () => ({ hashes, stats }),
 });

@@ -19,7 +19,8 @@ use crate::{
         catalog::{
             self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION,
             GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE,
-            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, STALL_CAUSE,
+            POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
+            PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE,
             STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM,
             STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
@@ -81,6 +82,7 @@ impl Encoder {
         self.event_loop(process, &mut metrics);
         self.gc(process, &mut metrics);
         self.happenings(process, &mut metrics);
+        self.queues(process, &mut metrics);
         self.stdio(process, &mut metrics);
         self.whole_process(process, &mut metrics);
         let scope = InstrumentationScope {
@@ -187,6 +189,24 @@ impl Encoder {
             let counts = DEOPT_KIND.values.iter().zip([deopts.eager, deopts.lazy]);
             let points = counts.map(|(kind, count)| (vec![(DEOPT_KIND, *kind)], whole(count)));
             metrics.extend(numbers(&DEOPTIMIZATIONS, span, points));
+        }
+    }
+
+    /// What waits for a thread of the pool, and for the readers of sockets.
+    fn queues(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        let (counters, sizes) = (self.counters(process), Self::sizes(process));
+        if process.has(Signal::ThreadPool) {
+            let kinds = || POOL_TYPE.values.iter().zip(process.counters.pool.kinds);
+            let tasks = kinds().map(|(name, kind)| (vec![(POOL_TYPE, *name)], whole(kind.tasks)));
+            let waits = kinds().map(|(name, kind)| (vec![(POOL_TYPE, *name)], seconds(kind.waited_ns)));
+            metrics.extend(numbers(&POOL_TASKS, counters, tasks));
+            metrics.extend(numbers(&POOL_WAIT_TIME, counters, waits));
+            metrics.extend(numbers(&POOL_QUEUE, sizes, [(vec![], whole(process.pool_waiting))]));
+        }
+        if process.has(Signal::Sockets) {
+            let refused = process.counters.sockets_refused;
+            metrics.extend(numbers(&SOCKET_RETRIES, counters, [(vec![], whole(refused))]));
+            metrics.extend(numbers(&SOCKET_BACKLOG, sizes, [(vec![], whole(process.backlog_bytes))]));
         }
     }
 

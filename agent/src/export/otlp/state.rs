@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     model::{
-        Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Process, ProcessId, Rejections,
-        Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog, interval,
+        Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Pool, Process, ProcessId,
+        Rejections, Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog, interval,
     },
     verdict::{Judge, Severity},
 };
@@ -59,6 +59,8 @@ pub(super) struct Counters {
     pub(super) cpu: Option<CpuTime>,
     pub(super) rejections: Rejections,
     pub(super) deopts: Deopts,
+    pub(super) pool: Pool,
+    pub(super) sockets_refused: u64,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -84,6 +86,9 @@ pub(super) struct ProcessState {
     pub(super) time: SystemTime,
     pub(super) rss_bytes: Option<u64>,
     pub(super) heap_used_bytes: Option<u64>,
+    /// Work that waits for libuv's pool, and bytes that wait in full sockets.
+    pub(super) pool_waiting: u64,
+    pub(super) backlog_bytes: u64,
     /// `None`: there never was a thread of this kind.
     pub(super) current_turn_ns: [Option<u64>; 2],
     pub(super) counters: Counters,
@@ -134,6 +139,8 @@ impl ProcessState {
             time: process.observed_since,
             rss_bytes: None,
             heap_used_bytes: None,
+            pool_waiting: 0,
+            backlog_bytes: 0,
             current_turn_ns: [None; 2],
             counters: Counters::default(),
             counters_since: process.observed_since,
@@ -159,6 +166,8 @@ impl ProcessState {
         // A process that has gone has no memory any more; its last reading is its last value.
         self.rss_bytes = process.rss_bytes.or(self.rss_bytes);
         self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
+        self.pool_waiting = process.threads.iter().map(|thread| thread.pool.waiting).sum();
+        self.backlog_bytes = process.backlogs.iter().filter_map(|backlog| backlog.queued_bytes).sum();
         for turn in self.current_turn_ns.iter_mut().flatten() {
             *turn = 0;
         }
@@ -198,6 +207,8 @@ impl ProcessState {
         self.counters.stalls[kind].merge(&thread.stall_causes.since(&before.stall_causes));
         self.counters.rejections.merge(thread.rejections.since(before.rejections));
         self.counters.deopts.merge(thread.deopts.since(before.deopts));
+        self.counters.pool.merge(thread.pool.since(before.pool));
+        self.counters.sockets_refused += thread.sockets_refused.saturating_sub(before.sockets_refused);
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
@@ -268,6 +279,8 @@ fn blank(thread: &Thread) -> Thread {
         heap_used_bytes: None,
         rejections: Rejections::default(),
         deopts: Deopts::default(),
+        pool: Pool::default(),
+        sockets_refused: 0,
     }
 }
 
