@@ -8,7 +8,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_probe_read_user, generated::bpf_get_attach_cookie},
+    helpers::{
+        bpf_probe_read_user,
+        generated::{bpf_get_attach_cookie, bpf_get_prandom_u32},
+    },
     macros::uprobe,
     programs::ProbeContext,
 };
@@ -24,9 +27,11 @@ use nodeprobe_ebpf::{
 
 use crate::{emit, maps, registers, sampler, sched, target};
 
-/// Who allocates is sampled when a page or the whole of the young generation is full, at most this often per thread. A busy HTTP
-/// server fills hundreds of pages a second, and each stack takes the agent 0.1 ms.
+/// Who allocates is sampled when a page of the young generation is full, some 20 times a second and thread. A busy HTTP server
+/// fills hundreds of pages a second, and each stack takes the agent 0.1 ms. Each page has the same chance and the sample the weight
+/// of all it stands for: at most one in a time would always show who allocates first in a turn.
 const ALLOCATION_SAMPLE_INTERVAL_NS: u64 = 50_000_000;
+const ALLOCATION_STRIDE_MAX: u32 = 4096;
 
 /// `AllocationSpace` from V8 11 on. The agent relies on it only there; before, the numbers were others.
 const NEW_SPACE: u32 = 1;
@@ -76,7 +81,10 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
     thread.gc_after_bytes = 0;
-    sample_allocation(&ctx, thread);
+    if thread.allocation_pages == 0 {
+        // Stripped builds do not tell of pages.
+        sample_allocation(&ctx, thread);
+    }
     // What the sample took is no time of V8.
     thread.gc_opened_ns = sched::open_bracket(thread, PART_GC);
     thread.gc_start_ns = target::now_ns();
@@ -92,6 +100,7 @@ pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
     if let Some(thread) = target::current()
         && thread.gc_active == 0
     {
+        thread.allocation_pages = 1;
         sample_allocation(&ctx, thread);
     }
     0
@@ -99,10 +108,19 @@ pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
+    let stride = if thread.allocation_stride == 0 { 1 } else { thread.allocation_stride };
+    // SAFETY: the helper takes nothing and cannot fail.
+    if unsafe { bpf_get_prandom_u32() } % stride != 0 {
+        return;
+    }
     let now = target::now_ns();
-    if now - thread.allocation_sample_ns >= ALLOCATION_SAMPLE_INTERVAL_NS {
-        thread.allocation_sample_ns = now;
-        sampler::occasion(thread, registers::of_probe(ctx), SAMPLE_ALLOCATION, now, 0, BPF_RB_NO_WAKEUP);
+    let since_ns = now - thread.allocation_sample_ns;
+    thread.allocation_sample_ns = now;
+    // The chance of a page depends on those before it only, so the weights come out right whatever the stride.
+    if since_ns < ALLOCATION_SAMPLE_INTERVAL_NS && stride < ALLOCATION_STRIDE_MAX {
+        thread.allocation_stride = stride * 2;
+    } else if since_ns > 2 * ALLOCATION_SAMPLE_INTERVAL_NS {
+        thread.allocation_stride = stride / 2;
     }
     let registers = registers::of_probe(ctx);
     sampler::occasion(thread, registers, SAMPLE_ALLOCATION, now, stride as i32, BPF_RB_NO_WAKEUP);
@@ -237,6 +255,7 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
     thread.gc[index].record(duration_ns, &GC_BOUNDS_NS, maps::epoch());
     thread.last_gc_before_bytes[index] = before;
     thread.last_gc_after_bytes[index] = after;
+    thread.last_gc_end_ns[index] = thread.gc_start_ns + duration_ns;
     if after != 0 {
         thread.heap_used_bytes = after;
     }

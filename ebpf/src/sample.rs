@@ -22,7 +22,7 @@ pub const SAMPLE_YOUNG: u32 = 16;
 pub const SAMPLE_REJECTION: u32 = 32;
 /// Optimised code is about to be left for good; `descriptor` is the `DeoptimizeKind`.
 pub const SAMPLE_DEOPT: u32 = 64;
-/// A page of the young generation is full, or a collection begins.
+/// A page of the young generation is full, or a collection begins; `descriptor` is how many pages the sample stands for.
 pub const SAMPLE_ALLOCATION: u32 = 128;
 /// Work is handed to libuv's pool of threads, where work has had to wait.
 pub const SAMPLE_POOL: u32 = 256;

@@ -147,6 +147,8 @@ wire_record! {
         /// Heap before and after the last pause of each kind.
         pub last_gc_before_bytes: [u64; GC_KINDS],
         pub last_gc_after_bytes: [u64; GC_KINDS],
+        /// When it ended.
+        pub last_gc_end_ns: [u64; GC_KINDS],
 
         /// Promises that were rejected without a handler in the turn under way and have none yet: their addresses; 0 = free.
         pub rejected: [u64; REJECTED_SLOTS],
@@ -186,6 +188,10 @@ wire_record! {
         pub rejection_sample_ns: u64,
         pub deopt_sample_ns: u64,
         pub allocation_sample_ns: u64,
+        /// Of so many pages of the young generation one is sampled, at random.
+        pub allocation_stride: u32,
+        /// Non-zero: pages are told, so begins of collections need not be.
+        pub allocation_pages: u32,
         /// Where and when a program of `rejections` or `deopts` ended last: a second attachment to one file hits again at once.
         pub hit_sp: u64,
         pub hit_ns: u64,
@@ -243,6 +249,7 @@ impl ThreadRecord {
         heap_used_bytes: 0,
         last_gc_before_bytes: [0; GC_KINDS],
         last_gc_after_bytes: [0; GC_KINDS],
+        last_gc_end_ns: [0; GC_KINDS],
         rejected: [0; REJECTED_SLOTS],
         rejected_open: 0,
         rejected_moved: 0,
@@ -265,6 +272,8 @@ impl ThreadRecord {
         rejection_sample_ns: 0,
         deopt_sample_ns: 0,
         allocation_sample_ns: 0,
+        allocation_stride: 0,
+        allocation_pages: 0,
         hit_sp: 0,
         hit_ns: 0,
         turns: Histogram::ZERO,

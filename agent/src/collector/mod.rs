@@ -272,7 +272,7 @@ fn ended(record: &ThreadRecord) -> bool {
 }
 
 /// Wall clock of a moment of the monotonic clock.
-fn wall_clock(monotonic: u64) -> SystemTime {
+pub(crate) fn wall_clock(monotonic: u64) -> SystemTime {
     let now = monotonic_ns();
     let wall = SystemTime::now();
     if monotonic <= now {

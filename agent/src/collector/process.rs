@@ -172,6 +172,9 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_
         Pauses {
             durations: Histogram::from_record(&record.gc[index], epoch),
             last: heap_change(record.last_gc_before_bytes[index], record.last_gc_after_bytes[index]),
+            last_age_ns: Some(record.last_gc_end_ns[index])
+                .filter(|end_ns| *end_ns != 0)
+                .map(|end_ns| now_ns.saturating_sub(end_ns)),
         }
     };
     let current =

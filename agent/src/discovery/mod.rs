@@ -283,7 +283,9 @@ impl Discovery {
                 signals.insert(*signal, availability.clone());
             }
         }
-        let started = procfs::started_at(self.boot, stat.start_ticks);
+        // What ran under this pid before its exec, a shell say, is no part of it; and the kernel's own account has ticks of 10 ms.
+        let started =
+            exec_ns.map_or_else(|| procfs::started_at(self.boot, stat.start_ticks), collector::wall_clock);
         let observed_since =
             if exec_ns.is_some() { started.max(SystemTime::UNIX_EPOCH) } else { SystemTime::now() };
         tracing::info!(

@@ -79,7 +79,8 @@ impl Occasion {
     }
 }
 
-/// A stack, and how often it was taken since the previous snapshot. Stacks are bounded in number per second, so these are
+/// A stack, and how often it was taken since the previous snapshot; of allocations, for how many pages of the young generation it
+/// stands. Stacks are bounded in number per second, so these are
 /// samples; counts are in [`Rejections`] and [`Deopts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OccasionStack {

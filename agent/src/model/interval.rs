@@ -197,6 +197,7 @@ fn merge_pauses(into: &mut Pauses, from: &Pauses) {
     into.durations.merge(&from.durations);
     if from.last != HeapChange::default() {
         into.last = from.last;
+        into.last_age_ns = from.last_age_ns;
     }
 }
 
@@ -222,10 +223,12 @@ fn thread_between(earlier: Option<&Thread>, later: &Thread) -> ThreadInterval {
         minor: Pauses {
             durations: since(earlier.map(|t| &t.minor.durations), &later.minor.durations),
             last: later.minor.last,
+            last_age_ns: later.minor.last_age_ns,
         },
         major: Pauses {
             durations: since(earlier.map(|t| &t.major.durations), &later.major.durations),
             last: later.major.last,
+            last_age_ns: later.major.last_age_ns,
         },
     }
 }

@@ -178,6 +178,8 @@ pub struct HeapChange {
 pub struct Pauses {
     pub durations: Histogram,
     pub last: HeapChange,
+    /// How long ago the last one ended, when this was read; `None`: there was none, or it is not known.
+    pub last_age_ns: Option<u64>,
 }
 
 /// One loop thread, cumulative since it was first observed.

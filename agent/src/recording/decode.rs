@@ -366,7 +366,11 @@ fn heap(before_bytes: Option<u64>, after_bytes: Option<u64>) -> HeapChange {
 }
 
 fn pauses(line: &PausesLine) -> Parsed<Pauses> {
-    Ok(Pauses { durations: histogram(&line.durations)?, last: heap(line.before_bytes, line.after_bytes) })
+    Ok(Pauses {
+        durations: histogram(&line.durations)?,
+        last: heap(line.before_bytes, line.after_bytes),
+        last_age_ns: line.last_age_ns.map(bounded),
+    })
 }
 
 fn stdio(line: &StdioLine) -> Parsed<Stdio> {

@@ -236,6 +236,8 @@ pub(super) struct PausesLine {
     pub(super) before_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_age_ns: Option<u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]

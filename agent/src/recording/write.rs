@@ -303,6 +303,7 @@ fn pauses_line(pauses: &Pauses) -> PausesLine {
         durations: histogram_line(&pauses.durations),
         before_bytes: pauses.last.before_bytes,
         after_bytes: pauses.last.after_bytes,
+        last_age_ns: pauses.last_age_ns,
     }
 }
 

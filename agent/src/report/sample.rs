@@ -40,7 +40,7 @@ pub(crate) fn turns(durations_ns: impl IntoIterator<Item = u64>) -> Histogram {
 
 pub(crate) fn pauses(durations_ns: impl IntoIterator<Item = u64>, before_mib: u64, after_mib: u64) -> Pauses {
     let last = HeapChange { before_bytes: Some(before_mib * MIB), after_bytes: Some(after_mib * MIB) };
-    Pauses { durations: histogram(durations_ns, &GC_BOUNDS_NS), last }
+    Pauses { durations: histogram(durations_ns, &GC_BOUNDS_NS), last, last_age_ns: Some(250 * MS) }
 }
 
 pub(crate) fn causes(duration_ns: u64, parts: &[(usize, u64)]) -> Causes {

@@ -34,7 +34,8 @@ pub struct History {
     seen: VecDeque<Seen>,
     /// Modes that are found at the moment.
     pub(super) active: BTreeSet<Mode>,
-    /// Seconds since the first interval, and the bytes in use after the last full collection of each interval that had one.
+    /// When the last full collection of each interval that had one ended, seconds since the first interval, and the bytes in use
+    /// after it.
     heap_sizes: VecDeque<(f64, f64)>,
     now_s: f64,
     /// Seconds from the start of the process.
@@ -121,7 +122,8 @@ impl History {
             if self.heap_sizes.len() == HEAP_SIZES_MAX {
                 self.heap_sizes.pop_front();
             }
-            self.heap_sizes.push_back((self.now_s, bytes as f64));
+            let ended_s = self.now_s - main.major.last_age_ns.unwrap_or(0) as f64 / 1e9;
+            self.heap_sizes.push_back((ended_s, bytes as f64));
         }
         let main_thread = (process.id, process.id.pid);
         let mut seen = Seen { duration_s: interval.duration_s, ..Seen::default() };

@@ -77,6 +77,7 @@ pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
     let pauses = |durations: &[u64]| Pauses {
         durations: recorded(durations, &GC_BOUNDS_NS),
         last: HeapChange::default(),
+        last_age_ns: None,
     };
     Thread {
         busy_ns: 3 * SECOND,
