@@ -1,4 +1,4 @@
-//! Recordings: what `nodeprobe record` writes and `nodeprobe top --replay` reads.
+//! Recordings: what `nodeprobe record` writes, `nodeprobe top --replay` reads, and the page of `nodeprobe diagnose` draws.
 //!
 //! A file of lines of JSON. The first says what the file is, then there is one per [`Interval`](crate::model::Interval), and the last one
 //! says that nothing is missing. Intervals rather than snapshots: each line stands for itself, so that a file that was
@@ -14,6 +14,7 @@
 mod decode;
 mod intern;
 mod read;
+mod recent;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod write;
 
 pub use self::{
     read::{End, ReadError, Reader},
+    recent::Recent,
     wire::Header,
     write::Recorder,
 };

@@ -26,6 +26,8 @@ use crate::model::{
 pub struct Recorder<W> {
     sink: W,
     tables: Tables,
+    /// The next line begins the tables anew.
+    anew: bool,
     intervals: u64,
     bytes: u64,
 }
@@ -52,7 +54,7 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// Those of the sink.
     pub fn new(sink: W, header: &Header) -> io::Result<Self> {
-        let mut recorder = Self { sink, tables: Tables::default(), intervals: 0, bytes: 0 };
+        let mut recorder = Self { sink, tables: Tables::default(), anew: false, intervals: 0, bytes: 0 };
         recorder.line(header)?;
         Ok(recorder)
     }
@@ -66,7 +68,7 @@ impl<W: Write> Recorder<W> {
             interval;
         let mut line =
             IntervalLine { time_ns: unix_ns(*time), duration_s: *duration_s, ..IntervalLine::default() };
-        if self.tables.are_full() {
+        if std::mem::take(&mut self.anew) || self.tables.are_full() {
             self.tables = Tables::default();
             line.fresh = true;
         }
@@ -121,6 +123,11 @@ impl<W: Write> Recorder<W> {
         Ok(self.sink)
     }
 
+    /// What is written from now on refers to nothing before it.
+    pub(super) fn begin_anew(&mut self) {
+        self.anew = true;
+    }
+
     /// Written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -133,6 +140,13 @@ impl<W: Write> Recorder<W> {
         self.sink.flush()?;
         self.bytes += rendered.len() as u64;
         Ok(())
+    }
+}
+
+impl Recorder<Vec<u8>> {
+    /// What was written since it was last asked.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.sink)
     }
 }
 
