@@ -131,6 +131,13 @@ pub struct Diagnose {
     pub watch: bool,
     #[arg(long, value_enum, default_value_t = ListingFormat::Text)]
     pub format: ListingFormat,
+    /// Also write a page for a browser: findings, time lines, turns, flame graph, garbage collection. One file that
+    /// loads nothing else; with --watch written at the end, of the last minute
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write over a file that exists
+    #[arg(long, requires = "html")]
+    pub force: bool,
     #[command(flatten)]
     pub observe: Observe,
 }

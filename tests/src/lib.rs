@@ -17,6 +17,7 @@
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 
 pub mod agent;
+pub mod browser;
 pub mod collector;
 pub mod contract;
 pub mod json_lines;

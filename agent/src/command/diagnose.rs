@@ -1,5 +1,7 @@
 //! `nodeprobe diagnose`: watch for a while, then say what is wrong.
 
+mod page_file;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal as _, Write as _},
@@ -10,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use self::page_file::PageFile;
 use super::{
     EXIT_FINDINGS, EXIT_NO_PROCESS, EXIT_OK, EndSignals, Outcome, init_log, is_broken_pipe, observe, prepare,
     runtime, top::Intervals,
@@ -17,8 +20,13 @@ use super::{
 use crate::{
     agent::Agent,
     cli::Diagnose,
+    export::otlp::config::host_name,
     model::{Interval, ProcessId},
-    report::diagnosis::{Diagnosis, ProcessDiagnosis},
+    recording::{Header, Recent},
+    report::{
+        diagnosis::{Diagnosis, ProcessDiagnosis},
+        timestamp,
+    },
     verdict::{Judge, WINDOW_S},
 };
 
@@ -31,19 +39,62 @@ const TICK: Duration = Duration::from_secs(1);
 /// What keeps it from that, for people; `complain` adds the remedy.
 pub fn run(arguments: &Diagnose) -> Outcome {
     init_log("warn", None);
+    // Before anything is attached: that the file cannot be had shall cost no time.
+    let page = arguments.html.as_deref().map(|path| PageFile::create(path, arguments.force)).transpose()?;
     prepare();
     let runtime = runtime()?;
     let signals = EndSignals::catch(&runtime)?;
     let agent = observe(&arguments.observe.into(), None)?;
-    match runtime.block_on(watch(arguments, agent, signals)) {
-        Err(error) if is_broken_pipe(&error) => Ok(EXIT_OK),
-        other => other.context("the output cannot be written"),
-    }
+    let mut recent = page.as_ref().map(|_| recent(arguments)).transpose()?;
+    let diagnosis = match runtime.block_on(watch(arguments, agent, signals, recent.as_mut())) {
+        Err(error) if is_broken_pipe(&error) => return Ok(EXIT_OK),
+        other => other.context("the output cannot be written")?,
+    };
+    let Some(diagnosis) = diagnosis else {
+        eprintln!(
+            "nodeprobe: no Node.js process was seen. Start one and try again; in a clone of nodeprobe, `cargo xtask demo` \
+             starts a small sick service."
+        );
+        return Ok(EXIT_NO_PROCESS);
+    };
+    // The page first: that nobody reads stdout any more, as after `| head`, is no reason to lose it. What is wrong with it
+    // is told last.
+    let written = match (page, &recent) {
+        (Some(page), Some(recent)) => page.write(&diagnosis, recent.lines()),
+        _ => Ok(()),
+    };
+    let code = if diagnosis.is_sick() { EXIT_FINDINGS } else { EXIT_OK };
+    let code = match diagnosis.write(arguments.format, io::stdout().lock()) {
+        Err(error) if is_broken_pipe(&error) => EXIT_OK,
+        other => other.context("the output cannot be written").map(|()| code)?,
+    };
+    written.map(|()| code)
 }
 
-async fn watch(arguments: &Diagnose, agent: ManuallyDrop<Agent>, mut signals: EndSignals) -> io::Result<u8> {
+/// What the page draws: as much as the findings are about.
+fn recent(arguments: &Diagnose) -> anyhow::Result<Recent> {
+    let header = Header::new(
+        timestamp::rfc3339(SystemTime::now()),
+        host_name(),
+        TICK.as_secs_f64(),
+        arguments.observe.stall_threshold.as_secs_f64(),
+    );
+    Recent::new(&header, window_s(arguments)).context("the page cannot be begun")
+}
+
+fn window_s(arguments: &Diagnose) -> f64 {
+    if arguments.watch { WINDOW_S } else { arguments.duration.as_secs_f64() }
+}
+
+/// What was found in the end; `None`: there was no process.
+async fn watch(
+    arguments: &Diagnose,
+    agent: ManuallyDrop<Agent>,
+    mut signals: EndSignals,
+    mut recent: Option<&mut Recent>,
+) -> io::Result<Option<Diagnosis>> {
     let total_s = arguments.duration.as_secs_f64();
-    let mut patients = Patients::new(if arguments.watch { WINDOW_S } else { total_s });
+    let mut patients = Patients::new(window_s(arguments));
     let mut intervals = Intervals::new(agent, &arguments.pids);
     let begin = Instant::now();
     let mut ticks = interval_at(begin + TICK.min(arguments.duration), TICK);
@@ -55,7 +106,11 @@ async fn watch(arguments: &Diagnose, agent: ManuallyDrop<Agent>, mut signals: En
             _ = ticks.tick() => !arguments.watch && begin.elapsed().as_secs_f64() >= total_s - 0.01,
             () = signals.received() => true,
         };
-        patients.push(&intervals.next());
+        let interval = intervals.next();
+        patients.push(&interval);
+        if let Some(recent) = &mut recent {
+            recent.push(&interval)?;
+        }
         if is_over {
             break;
         }
@@ -73,16 +128,7 @@ async fn watch(arguments: &Diagnose, agent: ManuallyDrop<Agent>, mut signals: En
         }
     }
     progress.clear();
-    if patients.seen.is_empty() {
-        eprintln!(
-            "nodeprobe: no Node.js process was seen. Start one and try again; in a clone of nodeprobe, `cargo xtask demo` \
-             starts a small sick service."
-        );
-        return Ok(EXIT_NO_PROCESS);
-    }
-    let diagnosis = patients.diagnosis();
-    diagnosis.write(arguments.format, io::stdout().lock())?;
-    Ok(if diagnosis.is_sick() { EXIT_FINDINGS } else { EXIT_OK })
+    Ok((!patients.seen.is_empty()).then(|| patients.diagnosis()))
 }
 
 /// Everything that was seen, also of processes that have ended since.

@@ -1,4 +1,4 @@
-//! What nodeprobe prints for people without a terminal and for programs: the faces of `top -b` and `ps`.
+//! What nodeprobe prints for people without a terminal and for programs: the faces of `top -b`, `ps` and `diagnose`.
 //!
 //! Architecture invariant: reads the model only, and writes to nothing but the sink it is given.
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 mod csv;
 pub mod diagnosis;
 pub mod document;
+pub mod page;
 pub mod printable;
 pub mod profile;
 mod ps;

@@ -11,7 +11,7 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers
+    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Chromium
     #[arg(long)]
     tests: bool,
     /// Also what only the benchmarks use: bpftrace
@@ -52,6 +52,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         ("Debian's Node.js", nodes::debian(workspace)),
         ("rotel", collectors::rotel(workspace)),
         ("VictoriaMetrics", collectors::victoria_metrics(workspace)),
+        ("Chromium", browser()),
     ];
     let mut missing = Vec::new();
     for (name, installed) in parts {
@@ -69,6 +70,14 @@ fn test_programs() -> Result<()> {
         if child::which(program).is_none() {
             apt::install(&[package], "for the tests")?;
         }
+    }
+    Ok(())
+}
+
+/// The browser in which the page of `diagnose --html` is opened.
+fn browser() -> Result<()> {
+    if child::which("chromium").is_none() {
+        apt::install(&["chromium"], "a browser for the tests of `diagnose --html`")?;
     }
     Ok(())
 }
