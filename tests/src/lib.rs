@@ -20,6 +20,7 @@ pub mod agent;
 pub mod browser;
 pub mod collector;
 pub mod contract;
+pub mod exec_trace;
 pub mod json_lines;
 pub mod load;
 pub mod node;
@@ -34,6 +35,7 @@ pub mod stdio;
 pub mod trace_gc;
 pub mod wait;
 pub mod wall_clock;
+pub mod watch;
 pub mod workload;
 
 pub use agent::{Agent, EventStream};

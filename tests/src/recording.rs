@@ -1,9 +1,40 @@
-//! What `nodeprobe record` wrote: the sampled stacks of a recording, each frame as a whole.
+//! What `nodeprobe record` wrote: the stacks of a recording, each frame as a whole, and what was told at once.
 //!
 //! Each line may bring new strings, frames and stacks, and refers to all of them by number; at a line that is `fresh` the
 //! numbers begin anew.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
+
+/// What the tests ask a recording for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recording {
+    /// Processes that were observed.
+    pub pids: BTreeSet<u32>,
+    pub sampled: Vec<Sampled>,
+    pub taken: Vec<Taken>,
+    pub notices: Vec<Notice>,
+}
+
+/// A stack that was taken on an occasion, not by the clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    pub pid: u32,
+    pub occasion: String,
+    pub count: u64,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// What was told at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    pub pid: u32,
+    pub kind: String,
+    /// By the age of the process in the same interval.
+    pub since_start_s: f64,
+}
 
 /// A stack that was sampled in one thread during one interval.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,34 +78,55 @@ impl Frame {
     }
 }
 
+impl Recording {
+    /// Reads a whole recording.
+    ///
+    /// # Panics
+    /// When it is none, or was not ended in good order.
+    #[track_caller]
+    pub fn parse(text: &str) -> Self {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        let mut lines = text.lines().map(parse);
+        let header: Value = lines.next().expect("a recording begins with a header");
+        assert_eq!(header["format"], "nodeprobe-recording", "{header}");
+        let mut tables = Tables::default();
+        let mut recording = Self::default();
+        let mut ended = false;
+        for line in lines {
+            assert!(!ended, "a line after the end: {line}");
+            ended = !line["end"].is_null();
+            let interval = &line["interval"];
+            tables.grow(interval);
+            for thread in list(&interval["sampled"]) {
+                let sampled = list(&thread["stacks"]).iter().map(|time| tables.sampled(thread, time));
+                recording.sampled.extend(sampled);
+            }
+            let processes = list(&interval["processes"]);
+            recording.pids.extend(processes.iter().map(|process| tables.pid(process)));
+            recording.taken.extend(list(&interval["occasions"]).iter().map(|taken| tables.taken(taken)));
+            let notices = list(&interval["notices"]).iter().map(|notice| tables.notice(interval, notice));
+            recording.notices.extend(notices);
+        }
+        assert!(ended, "the recording was not ended in good order");
+        recording
+    }
+}
+
 /// All sampled stacks of a recording.
 ///
 /// # Panics
-/// When it is none, or was not ended in good order.
+/// As [`Recording::parse`].
 #[track_caller]
 pub fn sampled_stacks(recording: &str) -> Vec<Sampled> {
-    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
-    let mut lines = recording.lines().map(parse);
-    let header: Value = lines.next().expect("a recording begins with a header");
-    assert_eq!(header["format"], "nodeprobe-recording", "{header}");
-    let mut tables = Tables::default();
-    let mut sampled = Vec::new();
-    let mut ended = false;
-    for line in lines {
-        assert!(!ended, "a line after the end: {line}");
-        ended = !line["end"].is_null();
-        let interval = &line["interval"];
-        tables.grow(interval);
-        for thread in list(&interval["sampled"]) {
-            sampled.extend(list(&thread["stacks"]).iter().map(|time| tables.sampled(thread, time)));
-        }
-    }
-    assert!(ended, "the recording was not ended in good order");
-    sampled
+    Recording::parse(recording).sampled
 }
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn index(value: &Value) -> usize {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number")) as usize
 }
 
 #[derive(Default)]
@@ -82,6 +134,7 @@ struct Tables {
     strings: Vec<String>,
     frames: Vec<Frame>,
     stacks: Vec<Value>,
+    identities: Vec<Value>,
 }
 
 impl Tables {
@@ -97,6 +150,38 @@ impl Tables {
             self.frames.push(frame);
         }
         self.stacks.extend_from_slice(list(&interval["stacks"]));
+        self.identities.extend_from_slice(list(&interval["identities"]));
+    }
+
+    fn pid(&self, process: &Value) -> u32 {
+        index(&self.identities[index(&process["identity"])]["pid"]) as u32
+    }
+
+    fn taken(&self, taken: &Value) -> Taken {
+        Taken {
+            pid: index(&taken["pid"]) as u32,
+            occasion: taken["occasion"].as_str().expect("an occasion").to_owned(),
+            count: taken["count"].as_u64().expect("a count"),
+            frames: self.frames_of(&self.stacks[index(&taken["stack"])]),
+        }
+    }
+
+    fn notice(&self, interval: &Value, notice: &Value) -> Notice {
+        let pid = index(&notice["pid"]) as u32;
+        let process = list(&interval["processes"]).iter().find(|process| self.pid(process) == pid);
+        let uptime_s =
+            process.and_then(|process| process["uptime_s"].as_f64()).expect("its process is there");
+        let time_ns = |value: &Value| value["time_ns"].as_i64().expect("a time");
+        let before_end_s = (time_ns(interval) - time_ns(notice)) as f64 / 1e9;
+        Notice {
+            pid,
+            kind: notice["notice"].as_str().expect("a kind").to_owned(),
+            since_start_s: uptime_s - before_end_s,
+        }
+    }
+
+    fn frames_of(&self, stack: &Value) -> Vec<Frame> {
+        list(&stack["frames"]).iter().map(|frame| self.frames[index(frame)].clone()).collect()
     }
 
     /// kind, function, script, line, column, whether the line is the one being executed, package.
@@ -113,14 +198,13 @@ impl Tables {
 
     /// stack, category, samples, nanoseconds.
     fn sampled(&self, thread: &Value, time: &Value) -> Sampled {
-        let index = |value: &Value| value.as_u64().expect("a number") as usize;
         let stack = &self.stacks[index(&time[0])];
         Sampled {
             pid: index(&thread["pid"]) as u32,
             tid: index(&thread["tid"]) as u32,
             category: time[1].as_str().expect("a category").to_owned(),
             samples: time[2].as_u64().expect("a count"),
-            frames: list(&stack["frames"]).iter().map(|frame| self.frames[index(frame)].clone()).collect(),
+            frames: self.frames_of(stack),
             problem: stack["problem"].as_str().map(str::to_owned),
         }
     }
@@ -131,7 +215,7 @@ mod tests {
     use super::*;
 
     const RECORDING: &str = r#"{"format":"nodeprobe-recording","version":1}
-{"interval":{"time_ns":1,"duration_s":1.0,"strings":["hash","/srv/app.js"],"frames":[["javascript",0,1,4,7,true,null]],"stacks":[{"frames":[0,0]}],"processes":[],"sampled":[{"pid":7,"start_ticks":1,"tid":8,"stacks":[[0,"application",3,5]]}]}}
+{"interval":{"time_ns":2000000000,"duration_s":1.0,"strings":["hash","/srv/app.js"],"frames":[["javascript",0,1,4,7,true,null]],"stacks":[{"frames":[0,0]}],"identities":[{"pid":7,"start_ticks":1,"name":"app"}],"processes":[{"identity":0,"uptime_s":2.5,"threads":[]}],"occasions":[{"pid":7,"start_ticks":1,"tid":7,"occasion":"allocation","stack":0,"count":4}],"notices":[{"pid":7,"start_ticks":1,"tid":7,"notice":"listening","time_ns":1500000000}],"sampled":[{"pid":7,"start_ticks":1,"tid":8,"stacks":[[0,"application",3,5]]}]}}
 {"interval":{"time_ns":2,"duration_s":1.0,"fresh":true,"strings":["epoll_wait"],"frames":[["native",0,null,null,null,false,null]],"stacks":[{"frames":[0],"problem":"no JavaScript"}],"processes":[],"sampled":[{"pid":7,"start_ticks":1,"tid":7,"stacks":[[0,"native",1,5]]}]}}
 {"end":{"time_ns":3,"intervals":2}}
 "#;
@@ -158,7 +242,7 @@ mod tests {
                 tid: 8,
                 category: "application".to_owned(),
                 samples: 3,
-                frames: vec![hash.clone(), hash],
+                frames: vec![hash.clone(), hash.clone()],
                 problem: None,
             },
             Sampled {
@@ -170,7 +254,15 @@ mod tests {
                 problem: Some("no JavaScript".to_owned()),
             },
         ];
-        assert_eq!(sampled_stacks(RECORDING), expected);
+        let recording = Recording::parse(RECORDING);
+        assert_eq!(recording.sampled, expected);
+        let taken =
+            Taken { pid: 7, occasion: "allocation".to_owned(), count: 4, frames: vec![hash.clone(), hash] };
+        assert_eq!(recording.taken, [taken]);
+        // The process was 2.5 s old half a second after the notice.
+        let notice = Notice { pid: 7, kind: "listening".to_owned(), since_start_s: 2.0 };
+        assert_eq!(recording.notices, [notice]);
+        assert_eq!(recording.pids, BTreeSet::from([7]));
     }
 
     #[test]

@@ -31,17 +31,7 @@ impl SchedTrace {
     /// Records from now on, threads that do not exist yet among them.
     #[track_caller]
     pub fn of(pid: u32) -> Self {
-        let root = mount().unwrap_or_else(|error| panic!("tracefs cannot be mounted: {error}"));
-        let instance = PathBuf::from(format!(
-            "/proc/self/fd/{}/instances/nodeprobe-test-{}-{pid}",
-            root.as_raw_fd(),
-            std::process::id()
-        ));
-        fs::create_dir(&instance).unwrap_or_else(|error| panic!("{}: {error}", instance.display()));
-        let trace = Self { instance, _root: root };
-        // The clock of `process.hrtime` and `performance.now`.
-        trace.set("trace_clock", "mono");
-        trace.set("buffer_size_kb", "8192");
+        let trace = Self::empty(&pid.to_string());
         trace.set("options/event-fork", "1");
         trace.set("set_event_pid", &threads(pid).join(" "));
         for event in ["sched_switch", "sched_wakeup"] {
@@ -50,16 +40,37 @@ impl SchedTrace {
         trace
     }
 
-    /// What was recorded so far of a thread.
+    /// An instance that records nothing yet.
     #[track_caller]
-    pub fn history(&self, tid: u32) -> History {
-        let path = self.instance.join("trace");
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        History::parse(&text, tid)
+    pub(crate) fn empty(name: &str) -> Self {
+        let root = mount().unwrap_or_else(|error| panic!("tracefs cannot be mounted: {error}"));
+        let instance = PathBuf::from(format!(
+            "/proc/self/fd/{}/instances/nodeprobe-test-{}-{name}",
+            root.as_raw_fd(),
+            std::process::id()
+        ));
+        fs::create_dir(&instance).unwrap_or_else(|error| panic!("{}: {error}", instance.display()));
+        let trace = Self { instance, _root: root };
+        // The clock of `process.hrtime` and `performance.now`.
+        trace.set("trace_clock", "mono");
+        trace.set("buffer_size_kb", "8192");
+        trace
     }
 
     #[track_caller]
-    fn set(&self, file: &str, value: &str) {
+    pub(crate) fn text(&self) -> String {
+        let path = self.instance.join("trace");
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// What was recorded so far of a thread.
+    #[track_caller]
+    pub fn history(&self, tid: u32) -> History {
+        History::parse(&self.text(), tid)
+    }
+
+    #[track_caller]
+    pub(crate) fn set(&self, file: &str, value: &str) {
         let path = self.instance.join(file);
         fs::write(&path, value).unwrap_or_else(|error| panic!("{value} > {}: {error}", path.display()));
     }

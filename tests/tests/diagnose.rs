@@ -2,7 +2,6 @@
 //! suffers from, and through whose fault, it says itself; see `workloads/failure-modes/README.md`.
 
 use std::{
-    fs::{self, File},
     io::{self, Read as _, Write as _},
     net::TcpStream,
     process::Command,
@@ -11,13 +10,13 @@ use std::{
 };
 
 use nodeprobe_tests::{
-    Node, Workload, agent,
+    Node, Workload,
     load::Load,
     node::target_tmp,
     on_every_node,
     process::{OwnedProcess, describe},
     skip::skip,
-    wait::eventually,
+    watch::Watch,
     workload::number,
 };
 use serde_json::Value;
@@ -180,39 +179,6 @@ impl Service {
     }
 }
 
-/// A run of `diagnose` under way.
-struct Watch {
-    process: OwnedProcess,
-    directory: TempDir,
-}
-
-impl Watch {
-    fn start() -> Self {
-        let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
-        let file = |name| File::create(directory.path().join(name)).expect("a scratch file can be made");
-        let mut command = agent::command(["diagnose", "--for", WATCH, "--format", "json"]);
-        let process = OwnedProcess::spawn(command.stdout(file("stdout")).stderr(file("stderr")));
-        let watch = Self { process, directory };
-        eventually("the agent to watch", READY, || watch.read("stderr").contains("watching").then_some(()));
-        watch
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.directory.path().join(name)).expect("the scratch file can be read")
-    }
-
-    fn end(mut self) -> Value {
-        let status = self.process.wait(READY);
-        let diagnosis: Value = serde_json::from_str(&self.read("stdout"))
-            .unwrap_or_else(|error| panic!("{error}; {}: {}", describe(status), self.read("stderr")));
-        let processes = diagnosis["processes"].as_array().expect("processes are a list");
-        let findings = processes.iter().filter_map(|process| process["findings"].as_array()).flatten();
-        let is_sick = findings.into_iter().any(|finding| finding["severity"] != "info");
-        assert_eq!(status.code(), Some(if is_sick { 2 } else { 0 }), "{}: {diagnosis}", describe(status));
-        diagnosis
-    }
-}
-
 /// Diagnoses services that run beside each other. Those of `later` start while the agent watches.
 #[track_caller]
 fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
@@ -220,7 +186,7 @@ fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
         return skip("verdicts are promised from Node.js 20 on");
     }
     let mut services: Vec<Service> = names.iter().map(|name| Service::start(node, name)).collect();
-    let watch = Watch::start();
+    let watch = Watch::diagnose(WATCH);
     for service in &mut services {
         service.begin_load();
     }
@@ -229,7 +195,7 @@ fn diagnose(node: &Node, names: &[&'static str], later: &[&'static str]) {
         service.begin_load();
         services.push(service);
     }
-    let diagnosis = watch.end();
+    let diagnosis = watch.diagnosis();
     eprintln!("{}", node.label);
     let wrong: Vec<String> = services.iter_mut().filter_map(|service| service.judge(&diagnosis)).collect();
     assert!(wrong.is_empty(), "{}:\n{}", node.label, wrong.join("\n"));
