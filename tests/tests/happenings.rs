@@ -11,6 +11,8 @@ use nodeprobe_tests::{
     node::target_tmp,
     on_every_node,
     report::{assert_nothing_lost, assert_quiet},
+    wait::observe_for,
+    watch::Watch,
     workload::number,
 };
 use serde_json::Value;
@@ -112,21 +114,25 @@ fn the_heap_limit_is_that_of_v8(node: &Node) {
 
 /// A process that is gone is diagnosed all the same, be it that its stacks were decoded before or not: its memory, which says
 /// what a stack means, is gone within a millisecond or two.
-/// They die late, because it may take seconds until the probes are in place.
 fn a_process_that_dies_of_a_rejection_is_diagnosed(node: &Node) {
-    const DIES: &str = "async function charge() { await null; throw new Error('declined'); }\n";
+    const DIES: &str = concat!(
+        "async function charge() { await null; throw new Error('declined'); }\n",
+        "process.stdin.on('data', () => setTimeout(charge, 10));\n"
+    );
     const WORKS: &str = "setInterval(() => { for (const end = Date.now() + 20; Date.now() < end;); }, 50);\n";
-    let start = |name: &str, source: String| {
+    let start = |name: &str, source: &str| {
         let script = target_tmp().join(name);
         fs::write(&script, source).expect("a script can be written");
         Workload::plan_path(node, &script).stderr(std::process::Stdio::null()).start()
     };
-    let worked = start("dies-at-work.js", format!("{DIES}{WORKS}setTimeout(charge, 6000);"));
-    let idle = start("dies-idle.js", format!("{DIES}setTimeout(charge, 7000);"));
-    let mut command = nodeprobe_tests::agent::command(["diagnose", "--for", "9s", "--format", "json"]);
-    let output = nodeprobe_tests::agent::run(&mut command, Duration::from_mins(1));
-    assert_eq!(output.status.code(), Some(2), "{}", output.stderr_text());
-    let diagnosis = output.json();
+    let mut worked = start("dies-at-work.js", &format!("{DIES}{WORKS}"));
+    let mut idle = start("dies-idle.js", DIES);
+    let watch = Watch::diagnose("5s");
+    for dying in [&mut worked, &mut idle] {
+        observe_for(Duration::from_millis(1300));
+        dying.say("die");
+    }
+    let diagnosis = watch.diagnosis();
     let processes = diagnosis["processes"].as_array().expect("processes are a list");
     for dead in [worked, idle] {
         let process = processes.iter().find(|process| process["pid"] == dead.pid());
