@@ -85,7 +85,9 @@ class Flame {
 
   /** A weight for people. */
   amount(value) {
-    return this.weight === 'time' ? duration(value) : count(value, 'sample', 'samples');
+    if (this.weight === 'time') return duration(value);
+    // Samples of allocations stand for pages of the young generation.
+    return this.weight === 'allocation' ? count(value, 'page', 'pages') : count(value, 'sample', 'samples');
   }
 
   zoom(target) {

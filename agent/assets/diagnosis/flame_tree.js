@@ -6,6 +6,7 @@ const WEIGHTS = {
   allocation: 'allocations',
   rejection: 'rejections',
   deopt: 'deoptimisations',
+  pool_work: 'work for the thread pool',
 };
 
 /** `{ tid, stacks }` of everything that is selected. */

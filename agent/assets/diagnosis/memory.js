@@ -15,7 +15,8 @@ function gcCard(view) {
   const [minor, major] = [pausesOf(intervals, 'minor'), pausesOf(intervals, 'major')];
   if (minor.count + major.count === 0) return card(title, null, empty('No pause in this window: nothing was collected.'));
   const sums = intervals.map((interval) => interval.minor.sum + interval.major.sum);
-  const most = Math.max(...sums, ...pauses.map((pause) => pause.duration));
+  // Not all as arguments of one call: there may be more than an engine takes.
+  const most = [...sums, ...pauses.map((pause) => pause.duration)].reduce((a, b) => Math.max(a, b), 0);
   const near = (time) => pauses.filter((pause) => Math.abs(pause.begin - time) < (view.end - view.begin) / 120);
   const readBars = readInterval(view, ({ minor: young, major: old }) => [
     [GC_COLOURS.minor, `minor, ${count(young.count, 'pause', 'pauses')}`, duration(young.sum)],
