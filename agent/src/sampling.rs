@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -179,7 +179,11 @@ impl Decoder {
     /// Makes ready for processes before their first sample, which may be of their death. A lock that is held is left for the next
     /// time.
     fn open_registered(&mut self, shared: &Mutex<Collector>) {
-        let Ok(shared) = shared.try_lock() else { return };
+        let shared = match shared.try_lock() {
+            Ok(shared) => shared,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let registered = shared.targets.registered();
         if registered == self.registered {
             return;
@@ -190,7 +194,9 @@ impl Decoder {
             .take(OPENED_EARLY_MAX)
             .collect();
         drop(shared);
-        self.registered = registered;
+        if new.len() < OPENED_EARLY_MAX {
+            self.registered = registered;
+        }
         for (id, source) in new {
             if let Some(observed) = Observed::new(id, &source, &self.procfs) {
                 self.processes.insert(id.pid, observed);

@@ -26,30 +26,39 @@ impl Urgency {
     pub fn begin(&self) {
         // SAFETY: takes nothing and cannot fail.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
-        set(0, libc::SCHED_BATCH, DECODER_NICE, 0);
+        set(0, libc::SCHED_BATCH, decoder_nice(), 0);
     }
 
     /// What is handed to the decoder next cannot wait.
     pub fn hurry(&self) {
         let tid = self.tid.load(Ordering::Relaxed);
         if self.urgent.fetch_add(1, Ordering::Relaxed) == 0 && tid != 0 {
-            set(tid, libc::SCHED_OTHER, DECODER_NICE, SHORT_SLICE_NS);
+            set(tid, libc::SCHED_OTHER, decoder_nice(), SHORT_SLICE_NS);
         }
     }
 
     /// To be called by the thread that decodes when it has decoded one that was urgent.
     pub fn relax(&self) {
         if self.urgent.fetch_sub(1, Ordering::Relaxed) == 1 {
-            set(0, libc::SCHED_BATCH, DECODER_NICE, 0);
+            set(0, libc::SCHED_BATCH, decoder_nice(), 0);
         }
     }
 }
 
 /// Makes the present thread one that gets a processor as soon as it wants one.
 pub fn prompt() {
-    // SAFETY: takes numbers; it reads the niceness of the present thread, which the user may have chosen.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    set(0, libc::SCHED_OTHER, nice, SHORT_SLICE_NS);
+    set(0, libc::SCHED_OTHER, nice(), SHORT_SLICE_NS);
+}
+
+/// The niceness of the present thread, which the user may have chosen.
+fn nice() -> i32 {
+    // SAFETY: takes numbers and reads; 0 is the present thread.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
+/// Neither the ring buffer's thread nor the decoder is ever made less nice than the user wanted.
+fn decoder_nice() -> i32 {
+    nice().max(DECODER_NICE)
 }
 
 /// Sets the policy of a thread (0: the present one). A refusal leaves things as they were: then samples wait, and nothing breaks.

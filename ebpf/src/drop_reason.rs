@@ -16,10 +16,14 @@ pub enum DropReason {
     ThreadReused = 4,
     /// Half of the ring buffer was full: a stack was not told.
     SampleRingFull = 5,
+    /// Too much work waited for libuv's threads: a piece of it is not counted.
+    PoolTableFull = 6,
+    /// Too many sockets were full: one is not told.
+    SocketTableFull = 7,
 }
 
 impl DropReason {
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 8;
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::RingFull,
         Self::ThreadTableFull,
@@ -27,6 +31,8 @@ impl DropReason {
         Self::GcUnmatched,
         Self::ThreadReused,
         Self::SampleRingFull,
+        Self::PoolTableFull,
+        Self::SocketTableFull,
     ];
 
     /// The name under which the loss is exported and shown.
@@ -38,6 +44,8 @@ impl DropReason {
             Self::GcUnmatched => "gc_unmatched",
             Self::ThreadReused => "thread_reused",
             Self::SampleRingFull => "sample_ring_full",
+            Self::PoolTableFull => "pool_table_full",
+            Self::SocketTableFull => "socket_table_full",
         }
     }
 }

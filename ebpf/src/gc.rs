@@ -110,11 +110,15 @@ pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
 fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
     let stride = if thread.allocation_stride == 0 { 1 } else { thread.allocation_stride };
     // SAFETY: the helper takes nothing and cannot fail.
-    if unsafe { bpf_get_prandom_u32() } % stride != 0 {
-        return;
-    }
+    let is_drawn = unsafe { bpf_get_prandom_u32() } % stride == 0;
     let now = target::now_ns();
     let since_ns = now - thread.allocation_sample_ns;
+    if !is_drawn {
+        if since_ns > 2 * ALLOCATION_SAMPLE_INTERVAL_NS {
+            thread.allocation_stride = stride / 2;
+        }
+        return;
+    }
     thread.allocation_sample_ns = now;
     // The chance of a page depends on those before it only, so the weights come out right whatever the stride.
     if since_ns < ALLOCATION_SAMPLE_INTERVAL_NS && stride < ALLOCATION_STRIDE_MAX {

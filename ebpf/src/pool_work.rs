@@ -17,7 +17,8 @@ wire_record! {
         /// `CLOCK_MONOTONIC`.
         pub submitted_ns: u64,
         pub tid: u32,
-        pub reserved: u32,
+        /// `thread::LANE_*`.
+        pub lane: u32,
     }
 }
 

@@ -3,15 +3,15 @@
 //! Only refusals are looked at, so that the writes that succeed, nearly all, pay for one comparison. How much waits in the
 //! socket, for whom, and whether it drains again, the agent asks `/proc`.
 
-use nodeprobe_ebpf::{SocketKey, SocketRecord};
+use nodeprobe_ebpf::{DropReason, SocketKey, SocketRecord};
 
-use aya_ebpf::{macros::map, maps::LruHashMap};
+use aya_ebpf::{macros::map, maps::HashMap};
 
-use crate::target;
+use crate::{emit, target};
 
-/// Sockets that have refused a write, until the agent finds them drained.
+/// Sockets that have refused a write, until the agent finds them drained or their process gone.
 #[map]
-static SOCKETS: LruHashMap<SocketKey, SocketRecord> = LruHashMap::with_max_entries(1024, 0);
+static SOCKETS: HashMap<SocketKey, SocketRecord> = HashMap::with_max_entries(4096, 0);
 
 /// `write` or `writev` to `fd`, which is neither stdout nor stderr, returned `EAGAIN`.
 #[inline(always)]
@@ -21,7 +21,8 @@ pub(crate) fn refused(fd: u32) {
     let key = SocketKey { tgid: thread.tgid, fd };
     if SOCKETS.get_ptr(key).is_none() {
         let record = SocketRecord { since_ns: target::now_ns() };
-        // It refuses nothing: the entry that was used longest ago makes room.
-        SOCKETS.insert(key, record, 0).ok();
+        if SOCKETS.insert(key, record, 0).is_err() {
+            emit::lost(DropReason::SocketTableFull);
+        }
     }
 }

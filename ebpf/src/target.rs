@@ -27,8 +27,8 @@ pub(crate) fn current() -> Option<&'static mut ThreadRecord> {
     by_tid(bpf_get_current_pid_tgid() as u32)
 }
 
-/// The record of another thread if it is a live loop thread. Only for the scheduler's programs, which run when that
-/// thread does not.
+/// The record of another thread if it is a live loop thread. For the scheduler's programs, which run when that thread does
+/// not, and for `thread_pool`, whose fields no other program touches.
 #[inline(always)]
 pub(crate) fn by_tid(tid: u32) -> Option<&'static mut ThreadRecord> {
     let record = THREADS.get_ptr_mut(tid)?;

@@ -54,6 +54,10 @@ pub const POOL_ZLIB: usize = 3;
 /// Of addons, and all that Node does not name.
 pub const POOL_OTHER: usize = 4;
 pub const POOL_KINDS: usize = 5;
+/// libuv's pool takes work in its order, but look-ups of names have a queue of their own, for half of the threads.
+pub const LANE_FAST: usize = 0;
+pub const LANE_SLOW: usize = 1;
+pub const LANES: usize = 2;
 /// From here on work is said to wait: a pool with an idle thread takes it within 0.1 ms.
 pub const POOL_WAIT_LONG_NS: u64 = 10_000_000;
 
@@ -175,9 +179,10 @@ wire_record! {
         /// The longest wait in the reading interval `pool_max_epoch`.
         pub pool_max_wait_ns: u64,
         pub pool_max_epoch: u64,
-        /// Of what was begun last: its wait, and since when it had waited. What waits since before that was cancelled.
+        /// The wait of what was begun last.
         pub pool_last_wait_ns: u64,
-        pub pool_last_submitted_ns: u64,
+        /// Since when that had waited, by `LANE_*`. What waits in the same lane since before that was cancelled.
+        pub pool_last_submitted_ns: [u64; LANES],
         pub pool_sample_ns: u64,
         /// Stacks taken since then.
         pub pool_samples: u32,
@@ -265,7 +270,7 @@ impl ThreadRecord {
         pool_max_wait_ns: 0,
         pool_max_epoch: 0,
         pool_last_wait_ns: 0,
-        pool_last_submitted_ns: 0,
+        pool_last_submitted_ns: [0; LANES],
         pool_sample_ns: 0,
         pool_samples: 0,
         reserved: 0,

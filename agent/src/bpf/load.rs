@@ -8,7 +8,8 @@ use aya::{
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
 use nodeprobe_ebpf::{
-    PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN,
+    PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord, ThreadRecord,
+    part::SYSCALLS_LEN,
 };
 
 use crate::{
@@ -159,6 +160,7 @@ impl Kernel {
             take(&mut ebpf, "TTY_FDS", Array::<_, u64>::try_from)?,
             Queues::new(
                 take(&mut ebpf, "POOL_WORK", HashMap::<_, Wire<PoolWorkKey>, Wire<PoolWork>>::try_from)?,
+                take(&mut ebpf, "POOL_THREADS", HashMap::<_, u32, Wire<PoolThread>>::try_from)?,
                 take(&mut ebpf, "SOCKETS", HashMap::<_, Wire<SocketKey>, Wire<SocketRecord>>::try_from)?,
             ),
         );

@@ -1,49 +1,98 @@
 //! Which of the sockets that have refused a write are still full, and who does not read them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     model::Backlog,
-    procfs::{Procfs, socket_inode},
+    procfs::{Procfs, TcpSocket, socket_inode},
 };
 
 /// Of one process, those that have been full for longest.
 const BACKLOGS_MAX: usize = 16;
 
+/// What is remembered of sockets that were full, by process and descriptor.
+#[derive(Debug, Default)]
+pub(super) struct Backlogs {
+    known: HashMap<(u32, u32), Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The same number may be another socket by now.
+    inode: u64,
+    /// The most that was seen to wait.
+    most_bytes: u64,
+}
+
 /// What has become of the sockets of a process.
+#[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) full: Vec<Backlog>,
-    /// Descriptors that have drained, were closed, or are no TCP sockets: of those nobody tells how much waits.
+    /// Descriptors whose next refusal begins anew: they have drained, were closed, belonged to a former program, or are no TCP
+    /// sockets, of which nobody tells how much waits.
     pub(super) drained: Vec<u32>,
 }
 
-/// Looks at the sockets of `pid` that have refused a write since the given moment, `CLOCK_MONOTONIC`.
-pub(super) fn look(procfs: &Procfs, pid: u32, refused: &[(u32, u64)], now_ns: u64) -> Sockets {
-    let mut found = Sockets { full: Vec::new(), drained: Vec::new() };
-    let Ok(process) = procfs.process(pid) else { return found };
-    let inode = |fd: u32| process.descriptor(fd).ok().and_then(|link| socket_inode(&link));
-    let inodes: HashMap<u64, (u32, u64)> =
-        refused.iter().filter_map(|&(fd, since_ns)| Some((inode(fd)?, (fd, since_ns)))).collect();
-    let mut sockets = HashMap::new();
-    if !inodes.is_empty()
-        && let Ok(known) = process.tcp_sockets(|inode| inodes.contains_key(&inode))
-    {
-        sockets.extend(known.into_iter().map(|socket| (inodes[&socket.inode].0, socket)));
-    }
-    for &(fd, since_ns) in refused {
-        match sockets.get(&fd) {
-            Some(socket) if socket.queued_bytes > 0 => found.full.push(Backlog {
+impl Backlogs {
+    /// Looks at the sockets of `pid` that have refused a write since the given moments. `begin_ns` is when the program began. All
+    /// times are `CLOCK_MONOTONIC`.
+    ///
+    /// A socket that is written to always has something that is not acknowledged yet; it has drained when less than half of the
+    /// most that was seen waits in it.
+    pub(super) fn look(
+        &mut self,
+        procfs: &Procfs,
+        pid: u32,
+        refused: &[(u32, u64)],
+        begin_ns: u64,
+        now_ns: u64,
+    ) -> Sockets {
+        let mut found = Sockets::default();
+        let Ok(process) = procfs.process(pid) else { return found };
+        let inode = |fd: u32| process.descriptor(fd).ok().and_then(|link| socket_inode(&link));
+        let inodes: HashMap<u32, u64> =
+            refused.iter().filter_map(|&(fd, _)| Some((fd, inode(fd)?))).collect();
+        let mut sockets = HashMap::new();
+        if !inodes.is_empty() {
+            let wanted: HashSet<u64> = inodes.values().copied().collect();
+            // That the table cannot be read says nothing of the sockets.
+            let Ok(known) = process.tcp_sockets(|inode| wanted.contains(&inode)) else { return found };
+            sockets.extend(known.into_iter().map(|socket| (socket.inode, socket)));
+        }
+        for &(fd, since_ns) in refused {
+            let socket = inodes.get(&fd).and_then(|inode| sockets.get(inode));
+            let known = self.known.get(&(pid, fd)).copied();
+            let is_full =
+                |socket: &&TcpSocket| is_full(known, socket.inode, socket.queued_bytes, since_ns >= begin_ns);
+            let Some(socket) = socket.filter(is_full) else {
+                self.known.remove(&(pid, fd));
+                found.drained.push(fd);
+                continue;
+            };
+            let most_bytes = known.map_or(0, |known| known.most_bytes).max(socket.queued_bytes);
+            self.known.insert((pid, fd), Known { inode: socket.inode, most_bytes });
+            found.full.push(Backlog {
                 fd,
                 peer: Some(socket.remote.to_string().into()),
                 queued_bytes: Some(socket.queued_bytes),
                 age_ns: now_ns.saturating_sub(since_ns),
-            }),
-            _ => found.drained.push(fd),
+            });
         }
+        found.full.sort_by_key(|backlog| std::cmp::Reverse(backlog.age_ns));
+        found.full.truncate(BACKLOGS_MAX);
+        found
     }
-    found.full.sort_by_key(|backlog| std::cmp::Reverse(backlog.age_ns));
-    found.full.truncate(BACKLOGS_MAX);
-    found
+
+    /// Forgets processes that have ended.
+    pub(super) fn retain(&mut self, lives: impl Fn(u32) -> bool) {
+        self.known.retain(|(pid, _), _| lives(*pid));
+    }
+}
+
+fn is_full(known: Option<Known>, inode: u64, queued_bytes: u64, is_of_this_program: bool) -> bool {
+    let is_same = known.is_none_or(|known| known.inode == inode);
+    let is_as_full = known.is_none_or(|known| queued_bytes >= known.most_bytes / 2);
+    is_of_this_program && is_same && is_as_full && queued_bytes > 0
 }
 
 #[cfg(test)]
@@ -52,6 +101,7 @@ mod tests {
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
         os::fd::AsRawFd as _,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -67,19 +117,34 @@ mod tests {
             written += bytes;
         }
         let fd = writer.as_raw_fd().unsigned_abs();
-        let look = || look(&Procfs::default(), std::process::id(), &[(fd, 1000), (9999, 1000)], 3000);
-        let found = look();
+        let mut backlogs = Backlogs::default();
+        let mut look = |begin_ns| {
+            backlogs.look(&Procfs::default(), std::process::id(), &[(fd, 1000), (9999, 1000)], begin_ns, 3000)
+        };
+        let found = look(0);
         assert_eq!(found.full.len(), 1);
         assert_eq!(found.full[0].peer.as_deref(), Some(&*listener.local_addr().unwrap().to_string()));
         assert_eq!(found.full[0].age_ns, 2000);
         assert_eq!(found.drained, [9999], "there is no such descriptor");
+        assert_eq!(look(2000).drained, [fd, 9999], "the program began later");
         let mut read = vec![0; written];
         reader.read_exact(&mut read).unwrap();
         // The acknowledgement of the last bytes may take its 40 ms.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while look().drained.len() < 2 && std::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+        let end = Instant::now() + Duration::from_secs(5);
+        while look(0).drained.len() < 2 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(look().drained, [fd, 9999]);
+        assert_eq!(look(0).drained, [fd, 9999]);
+    }
+
+    #[test]
+    fn what_is_merely_under_way_is_no_backlog() {
+        let was_full = Some(Known { inode: 7, most_bytes: 1000 });
+        assert!(is_full(None, 7, 1000, true));
+        assert!(is_full(was_full, 7, 600, true));
+        assert!(!is_full(was_full, 7, 400, true), "it has drained, and bytes are under way again");
+        assert!(!is_full(was_full, 8, 1000, true), "another socket under the same number");
+        assert!(!is_full(was_full, 7, 1000, false), "of a former program");
+        assert!(!is_full(None, 7, 0, true));
     }
 }

@@ -11,16 +11,17 @@ use std::{
 };
 
 use nodeprobe_ebpf::{
-    Event, EventKind, StdioKey, StdioRecord, ThreadRecord,
+    Event, EventKind, PoolWork, StdioKey, StdioRecord, ThreadRecord,
     event::{HEAP_NEAR_LIMIT, STALL_LOWER_BOUND, STALL_STARTUP},
-    thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR},
+    thread::{FLAG_EXITED, GC_MAJOR, GC_MINOR, LANES},
 };
 
-pub use self::{occasions::Occasions, turns::Sampling};
 use self::{
+    backlog::Backlogs,
     process::{Moment, heap_change, process},
     turns::Division,
 };
+pub use self::{occasions::Occasions, turns::Sampling};
 use crate::{
     model::{
         GcKind, LongPause, Notice, NoticeKind, Snapshot, Stall, ThreadKind,
@@ -39,6 +40,9 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+/// Discovery takes some milliseconds to register a process; for so long its first work is kept.
+const UNREGISTERED_NS: u64 = 5_000_000_000;
+
 /// A thread that has ended, with its streams.
 type Final = (ThreadRecord, Vec<(StdioKey, StdioRecord)>);
 
@@ -53,6 +57,7 @@ pub struct Collector {
     notices: Vec<Notice>,
     pub sampling: Sampling,
     pub occasions: Occasions,
+    backlogs: Backlogs,
     /// Losses in user space, by reason.
     lost: BTreeMap<&'static str, u64>,
 }
@@ -69,6 +74,7 @@ impl Collector {
             notices: Vec::new(),
             sampling: Sampling::default(),
             occasions: Occasions::default(),
+            backlogs: Backlogs::default(),
             lost: [(LOST_PROCESS_MISSED, 0), (LOST_PROCESS_UNIDENTIFIED, 0)].into(),
         }
     }
@@ -167,8 +173,21 @@ impl Collector {
             by_process.values().flatten().map(|(record, _)| (record.tid, record.tgid)).collect();
         // Before ended processes leave the table: these are their last samples.
         let stacks = self.sampling.drain(|tid| owners.get(&tid).copied(), &self.targets);
-        let refused = self.maps.queues.sockets();
-        let pool_waiting = self.maps.queues.pool();
+        let living = |pid: u32| self.targets.get(pid).is_some();
+        let refused = self.maps.queues.sockets(living);
+        let last_begun: HashMap<u32, [u64; LANES]> = by_process
+            .values()
+            .flatten()
+            .map(|(record, _)| (record.tid, record.pool_last_submitted_ns))
+            .collect();
+        // What waits longer than that which was begun last was cancelled. A process that has just begun is not registered yet.
+        let is_over = |tgid: u32, work: &PoolWork| {
+            let lane = (work.lane as usize).min(LANES - 1);
+            let is_cancelled = last_begun.get(&work.tid).is_some_and(|last| work.submitted_ns < last[lane]);
+            is_cancelled || !living(tgid) && now_ns.saturating_sub(work.submitted_ns) > UNREGISTERED_NS
+        };
+        let pool_waiting = self.maps.queues.pool(is_over);
+        self.maps.queues.sweep_pool_threads(living);
         let moment = Moment { sampling: &self.sampling, pool_waiting: &pool_waiting, epoch, now_ns };
         let mut processes = Vec::new();
         let mut unmeasured = 0;
@@ -182,7 +201,8 @@ impl Collector {
             }
             let mut process = process(&self.procfs, target, &records, &moment, false);
             if let Some(refused) = refused.get(&target.id.pid) {
-                let sockets = backlog::look(&self.procfs, target.id.pid, refused, now_ns);
+                let sockets =
+                    self.backlogs.look(&self.procfs, target.id.pid, refused, target.begin_ns, now_ns);
                 process.backlogs = sockets.full;
                 for fd in sockets.drained {
                     self.maps.queues.drained(target.id.pid, fd);
@@ -209,6 +229,7 @@ impl Collector {
         *self.lost.entry(LOST_PROCESS_UNIDENTIFIED).or_insert(0) += unidentified as u64;
         processes.sort_by_key(|process| process.id);
         self.sampling.retain(|tid| owners.contains_key(&tid));
+        self.backlogs.retain(|pid| self.targets.get(pid).is_some());
         Snapshot {
             time,
             monotonic_ns: now_ns,

@@ -1,6 +1,6 @@
 //! The records of one process, joined with what `/proc` tells of it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use nodeprobe_ebpf::{
     StdioRecord, ThreadRecord,
@@ -21,6 +21,7 @@ use crate::{
         ThreadKind,
     },
     procfs::{Procfs, cgroups},
+    readout::queues::PoolWaiting,
     target::Target,
 };
 
@@ -33,8 +34,8 @@ pub(super) fn heap_change(before: u64, after: u64) -> HeapChange {
 /// What belongs to no single process at the moment of a snapshot.
 pub(super) struct Moment<'snapshot> {
     pub(super) sampling: &'snapshot Sampling,
-    /// By thread that handed it in: since when each piece of work waits for a thread of libuv's pool.
-    pub(super) pool_waiting: &'snapshot HashMap<u32, Vec<u64>>,
+    /// What waits for a thread of libuv's pool.
+    pub(super) pool_waiting: &'snapshot PoolWaiting,
     /// The reading interval that has just ended.
     pub(super) epoch: u64,
     /// `CLOCK_MONOTONIC`.
@@ -136,11 +137,11 @@ fn add_write_under_way(streams: &mut [Stdio; 2], record: &ThreadRecord, now_ns: 
     }
 }
 
-/// Work that this loop has handed to the pool. A pool takes work in its order, so what waits since before that which was begun
-/// last has been cancelled.
+/// Work that this loop has handed to the pool. What waits since before the loop was observed is of a former program.
 fn pool(record: &ThreadRecord, moment: &Moment<'_>) -> Pool {
-    let waiting = moment.pool_waiting.get(&record.tid).map_or(&[][..], Vec::as_slice);
-    let waiting = waiting.iter().filter(|submitted_ns| **submitted_ns >= record.pool_last_submitted_ns);
+    let waiting = moment.pool_waiting.get(&(record.tgid, record.tid)).map_or(&[][..], Vec::as_slice);
+    let waiting =
+        waiting.iter().map(|work| work.submitted_ns).filter(|since_ns| *since_ns >= record.observed_ns);
     let oldest_ns = waiting.clone().min();
     let mut kinds = [PoolWork::default(); POOL_KINDS];
     for (index, kind) in kinds.iter_mut().enumerate() {
@@ -154,7 +155,7 @@ fn pool(record: &ThreadRecord, moment: &Moment<'_>) -> Pool {
         kinds,
         max_wait_ns: (record.pool_max_epoch == moment.epoch).then_some(record.pool_max_wait_ns),
         waiting: waiting.count() as u64,
-        oldest_wait_ns: oldest_ns.map_or(0, |submitted_ns| moment.now_ns.saturating_sub(*submitted_ns)),
+        oldest_wait_ns: oldest_ns.map_or(0, |submitted_ns| moment.now_ns.saturating_sub(submitted_ns)),
     }
 }
 

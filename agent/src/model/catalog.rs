@@ -169,6 +169,8 @@ pub const LOST_REASON: Attribute = Attribute {
         DropReason::GcUnmatched.name(),
         DropReason::ThreadReused.name(),
         DropReason::SampleRingFull.name(),
+        DropReason::PoolTableFull.name(),
+        DropReason::SocketTableFull.name(),
         EXIT_NOT_EXPORTED,
         LOST_PROCESS_MISSED,
         LOST_PROCESS_UNIDENTIFIED,

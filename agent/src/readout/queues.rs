@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aya::maps::{self, MapData};
-use nodeprobe_ebpf::{PoolWork, PoolWorkKey, SocketKey, SocketRecord};
+use nodeprobe_ebpf::{PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord};
 
 use super::maps::Wire;
 
@@ -13,39 +13,76 @@ unsafe impl aya::Pod for Wire<PoolWorkKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Wire<PoolWork> {}
 // SAFETY: as above.
+unsafe impl aya::Pod for Wire<PoolThread> {}
+// SAFETY: as above.
 unsafe impl aya::Pod for Wire<SocketKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Wire<SocketRecord> {}
 
+/// Work that was handed in by one thread, by process and thread.
+pub type PoolWaiting = HashMap<(u32, u32), Vec<PoolWork>>;
+
 /// The maps of what waits.
 pub struct Queues {
     pool: maps::HashMap<MapData, Wire<PoolWorkKey>, Wire<PoolWork>>,
+    pool_threads: maps::HashMap<MapData, u32, Wire<PoolThread>>,
     sockets: maps::HashMap<MapData, Wire<SocketKey>, Wire<SocketRecord>>,
 }
 
 impl Queues {
     pub(crate) fn new(
         pool: maps::HashMap<MapData, Wire<PoolWorkKey>, Wire<PoolWork>>,
+        pool_threads: maps::HashMap<MapData, u32, Wire<PoolThread>>,
         sockets: maps::HashMap<MapData, Wire<SocketKey>, Wire<SocketRecord>>,
     ) -> Self {
-        Self { pool, sockets }
+        Self { pool, pool_threads, sockets }
     }
 
-    /// By thread that handed it in: since when each piece of work waits, `CLOCK_MONOTONIC`.
-    pub fn pool(&self) -> HashMap<u32, Vec<u64>> {
-        let mut waiting: HashMap<u32, Vec<u64>> = HashMap::new();
-        for (_, Wire(work)) in self.pool.iter().filter_map(Result::ok) {
-            waiting.entry(work.tid).or_default().push(work.submitted_ns);
+    /// Work that waits. What `is_over` says of is removed: its process has ended, or it was cancelled.
+    pub fn pool(&mut self, is_over: impl Fn(u32, &PoolWork) -> bool) -> PoolWaiting {
+        let mut waiting = PoolWaiting::new();
+        let mut over = Vec::new();
+        for (Wire(key), Wire(work)) in self.pool.iter().filter_map(Result::ok) {
+            if is_over(key.tgid, &work) {
+                over.push(key);
+            } else {
+                waiting.entry((key.tgid, work.tid)).or_default().push(work);
+            }
+        }
+        for key in over {
+            // Absent is as good as removed.
+            drop(self.pool.remove(&Wire(key)));
         }
         waiting
     }
 
-    /// By process: descriptors of sockets that have refused a write, and since when, `CLOCK_MONOTONIC`.
-    pub fn sockets(&self) -> HashMap<u32, Vec<(u32, u64)>> {
+    /// Forgets threads of pools whose process is not among the `living`.
+    pub fn sweep_pool_threads(&mut self, living: impl Fn(u32) -> bool) {
+        let threads = self.pool_threads.iter().filter_map(Result::ok);
+        let over: Vec<u32> =
+            threads.filter(|(_, thread)| !living(thread.0.tgid)).map(|(tid, _)| tid).collect();
+        for tid in over {
+            // Absent is as good as removed.
+            drop(self.pool_threads.remove(&tid));
+        }
+    }
+
+    /// By process: descriptors of sockets that have refused a write, and since when, `CLOCK_MONOTONIC`. Those of processes that
+    /// are not among the `living` are forgotten.
+    pub fn sockets(&mut self, living: impl Fn(u32) -> bool) -> HashMap<u32, Vec<(u32, u64)>> {
         let mut refused: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
         for (Wire(key), Wire(record)) in self.sockets.iter().filter_map(Result::ok) {
             refused.entry(key.tgid).or_default().push((key.fd, record.since_ns));
         }
+        refused.retain(|tgid, sockets| {
+            let lives = living(*tgid);
+            if !lives {
+                for (fd, _) in sockets {
+                    drop(self.sockets.remove(&Wire(SocketKey { tgid: *tgid, fd: *fd })));
+                }
+            }
+            lives
+        });
         refused
     }
 

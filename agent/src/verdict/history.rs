@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::Mode;
+use super::{Mode, thresholds::OUTSIDE_HEAP_FROM_S};
 use crate::{
     model::{
         Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
@@ -67,6 +67,7 @@ struct Seen {
     deopts: u64,
     rss_bytes: Option<u64>,
     heap_used_bytes: Option<u64>,
+    uptime_s: f64,
     pool: Pool,
     sockets_refused: u64,
     backlogs: Vec<Backlog>,
@@ -171,6 +172,7 @@ impl History {
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
         (seen.rss_bytes, seen.heap_used_bytes) = (process.rss_bytes, process.heap_used_bytes);
+        seen.uptime_s = process.uptime_s;
         (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);
         seen.backlogs.clone_from(&process.backlogs);
         // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
@@ -401,14 +403,19 @@ impl History {
         self.seen.iter().rev().find_map(|seen| seen.rss_bytes)
     }
 
-    /// Seconds since the first interval of the window, and resident memory that is not in the heap: buffers, code, stacks.
+    /// Seconds since the begin of the window, and resident memory that is not in the heap (buffers, code, stacks), without the
+    /// time right after the start. Empty while the size of the heap is not known: it is seen at collections.
     pub fn outside_heap(&self) -> Vec<(f64, f64)> {
         let mut at_s = 0.0;
         let mut sizes = Vec::new();
+        let mut heap_bytes = self.seen.iter().find_map(|seen| seen.heap_used_bytes);
         for seen in &self.seen {
             at_s += seen.duration_s;
-            if let Some(rss) = seen.rss_bytes {
-                sizes.push((at_s, rss as f64 - seen.heap_used_bytes.unwrap_or(0) as f64));
+            heap_bytes = seen.heap_used_bytes.or(heap_bytes);
+            if let (Some(rss), Some(heap)) = (seen.rss_bytes, heap_bytes)
+                && seen.uptime_s >= OUTSIDE_HEAP_FROM_S
+            {
+                sizes.push((at_s, rss as f64 - heap as f64));
             }
         }
         sizes

@@ -166,7 +166,7 @@ impl Mode {
             Self::StdoutBackpressure => &[Signal::Stdio],
             Self::MicrotaskCongestion => &[Signal::EventLoop, Signal::Sample],
             Self::ThreadpoolSaturation => &[Signal::ThreadPool],
-            Self::StreamOverflow => &[Signal::Sockets],
+            Self::StreamOverflow => &[Signal::Sockets, Signal::Heap],
             Self::ShapeChurn => &[Signal::Sample],
             Self::EventLoopStarvation | Self::SlowStartup => &[Signal::EventLoop],
         }

@@ -3,7 +3,7 @@
 use super::{
     Finding, History, Mode, bytes, duration,
     slope::theil_sen,
-    thresholds::{BACKLOG_S, OUTSIDE_HEAP_LEAST, OUTSIDE_HEAP_PER_S, OUTSIDE_HEAP_READINGS_LEAST, limit},
+    thresholds::{BACKLOG_S, OUTSIDE_HEAP_FOR_S, OUTSIDE_HEAP_LEAST, OUTSIDE_HEAP_PER_S, limit},
 };
 
 const MODE: Mode = Mode::StreamOverflow;
@@ -16,13 +16,14 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         return None;
     }
     let sizes = history.outside_heap();
-    if sizes.len() < OUTSIDE_HEAP_READINGS_LEAST {
+    let observed_s = sizes.last()?.0 - sizes.first()?.0;
+    if sizes.len() < 3 || observed_s < OUTSIDE_HEAP_FOR_S {
         return None;
     }
     // A slow reader alone is no harm, where the writer waits for it: then memory stays as it is.
     let late = theil_sen(&sizes[sizes.len() / 2..])?;
     let slope = theil_sen(&sizes)?.min(late);
-    let growth = slope * (sizes.last()?.0 - sizes.first()?.0);
+    let growth = slope * observed_s;
     let severity = OUTSIDE_HEAP_PER_S.severity(slope, MODE, history)?;
     if growth < limit(OUTSIDE_HEAP_LEAST, MODE, history) {
         return None;

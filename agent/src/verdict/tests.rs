@@ -229,6 +229,20 @@ fn a_slow_reader_is_told_if_memory_grows_for_it() {
     let found = reads_slowly(5, 0);
     assert_eq!(modes(&found), [(Mode::StreamOverflow, true)]);
     assert!(found[0].summary.contains("10.0.0.7:41000"), "{}", found[0].summary);
+    let mut rarely = Judge::new(60.0);
+    let mut last = Vec::new();
+    for export in 0..6 {
+        let mut process = sample::process(301, "shop");
+        let mut interval = sample::interval(15 * export, Vec::new());
+        interval.duration_s = 15.0;
+        process.rss_bytes = Some((60 + 75 * export) * MIB);
+        process.backlogs = vec![Backlog { fd: 20, peer: None, queued_bytes: Some(MIB), age_ns: 15_000 * MS }];
+        let id = process.id;
+        interval.processes.push(process);
+        rarely.push(&interval);
+        last = rarely.findings(id).to_vec();
+    }
+    assert_eq!(modes(&last), [(Mode::StreamOverflow, true)], "as `run` sees it, every 15 s");
     assert_eq!(reads_slowly(0, 0), [], "the writer waits for it");
     assert_eq!(reads_slowly(0, 5), [], "it is the heap that grows");
     let grows = judged(10, |second, process, _| process.rss_bytes = Some((60 + second * 5) * MIB));

@@ -70,10 +70,12 @@ pub const POOL_TASKS_LEAST: u64 = 10;
 pub const POOL_WEDGED_S: Threshold = at(1.0, 5.0);
 /// A socket that was full for so long, seconds, and
 pub const BACKLOG_S: f64 = 2.0;
-/// .. growth of memory outside of the heap, bytes per second, of at least so many bytes over at least so many readings.
+/// .. growth of memory outside of the heap, bytes per second, of at least so many bytes in at least so many seconds. Right after its
+/// start a process grows in any case.
 pub const OUTSIDE_HEAP_PER_S: Threshold = at(1_048_576.0, 20_971_520.0);
-pub const OUTSIDE_HEAP_LEAST: f64 = 4_194_304.0;
-pub const OUTSIDE_HEAP_READINGS_LEAST: usize = 5;
+pub const OUTSIDE_HEAP_LEAST: f64 = 16_777_216.0;
+pub const OUTSIDE_HEAP_FOR_S: f64 = 5.0;
+pub const OUTSIDE_HEAP_FROM_S: f64 = 5.0;
 
 impl Threshold {
     /// How bad `value` is for `mode`; `None`: it is well. A mode that was found before needs less to stay.
