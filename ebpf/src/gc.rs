@@ -114,7 +114,9 @@ fn sample_allocation(ctx: &ProbeContext, thread: &mut ThreadRecord) {
     let now = target::now_ns();
     let since_ns = now - thread.allocation_sample_ns;
     if !is_drawn {
+        // Step by step, once in such a time: a stride that falls within one turn gives its last pages all the weight.
         if since_ns > 2 * ALLOCATION_SAMPLE_INTERVAL_NS {
+            thread.allocation_sample_ns = now;
             thread.allocation_stride = stride / 2;
         }
         return;
