@@ -40,6 +40,8 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+/// A thread of the pool can be kept from its processor between taking work and telling of it.
+const CANCELLED_NS: u64 = 500_000_000;
 /// Discovery takes some milliseconds to register a process; for so long its first work is kept.
 const UNREGISTERED_NS: u64 = 5_000_000_000;
 
@@ -180,11 +182,13 @@ impl Collector {
             .flatten()
             .map(|(record, _)| (record.tid, record.pool_last_submitted_ns))
             .collect();
-        // What waits longer than that which was begun last was cancelled. A process that has just begun is not registered yet.
+        // What waits longer than that which was begun last was cancelled, unless its thread is just about to tell. A process that
+        // has just begun is not registered yet.
         let is_over = |tgid: u32, work: &PoolWork| {
             let lane = (work.lane as usize).min(LANES - 1);
             let is_cancelled = last_begun.get(&work.tid).is_some_and(|last| work.submitted_ns < last[lane]);
-            is_cancelled || !living(tgid) && now_ns.saturating_sub(work.submitted_ns) > UNREGISTERED_NS
+            let age_ns = now_ns.saturating_sub(work.submitted_ns);
+            is_cancelled && age_ns > CANCELLED_NS || !living(tgid) && age_ns > UNREGISTERED_NS
         };
         let pool_waiting = self.maps.queues.pool(is_over);
         self.maps.queues.sweep_pool_threads(living);
