@@ -1,5 +1,5 @@
-//! Puts the lanes together: a thread that reads the ring buffer, one that discovers processes, one that decodes stacks, and
-//! the collector that faces ask for snapshots.
+//! Puts the lanes together: a thread that reads the ring buffer, one that discovers processes, one that decodes stacks, one
+//! that opens and closes windows for probes that are hit often, and the collector that faces ask for snapshots.
 
 use std::{
     sync::{
@@ -17,6 +17,10 @@ use crate::{
     bpf::{Kernel, LoadError, Settings},
     collector::Collector,
     discovery::{self, Discovery},
+    governor::{
+        cost,
+        windows::{Windows, lock_kernel},
+    },
     model::Snapshot,
     procfs::Procfs,
     readout::{Record, Ring},
@@ -55,13 +59,15 @@ impl Agent {
     /// When the kernel refuses the programs as a whole. A part that it refuses is a signal less, told in
     /// `Process::signals`.
     pub fn start(settings: &Settings, procfs: Procfs, tap: Option<EventTap>) -> Result<Self, LoadError> {
-        let (mut kernel, maps, ring) = Kernel::load(settings)?;
+        let (mut kernel, maps, ring, duty) = Kernel::load(settings)?;
         let shared = Arc::new(Mutex::new(Collector::new(procfs.clone(), maps)));
         let stop = Arc::new(AtomicBool::new(false));
         let probes = Arc::new(discovery::ProbeCount::default());
         // First the tracepoints, then the look around: a process that starts in between is seen twice, not never.
         let kernel_signals = kernel.attach_tracepoints();
+        let kernel = Arc::new(Mutex::new(kernel));
         let (to_discovery, from_ring) = mpsc::channel();
+        let (to_governor, governed) = mpsc::channel();
         let (to_decoder, data) = mpsc::sync_channel(UNDECODED_MAX);
         let urgency = Arc::new(Urgency::default());
         let decoder_thread = {
@@ -76,12 +82,21 @@ impl Agent {
                 read_ring(ring, &to_discovery, &to_decoder, tap.as_ref(), &stop, &urgency);
             })
         };
+        let governor_thread = {
+            let (shared, kernel, procfs) = (Arc::clone(&shared), Arc::clone(&kernel), procfs.clone());
+            let (stop, budget) = (Arc::clone(&stop), settings.budget);
+            spawn("governor", move || {
+                let costs = cost::measure(&mut lock_kernel(&kernel), &procfs);
+                Windows::new(shared, kernel, duty, budget, costs).run(&governed, &stop);
+            })
+        };
         let (ready, is_ready) = mpsc::channel();
         let discovery_thread = {
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
             let probes = Arc::clone(&probes);
             spawn("discovery", move || {
-                let mut discovery = Discovery::new(procfs, kernel, kernel_signals, shared, probes);
+                let mut discovery =
+                    Discovery::new(procfs, kernel, kernel_signals, shared, probes, to_governor);
                 discovery.scan();
                 // The other end waits for this; if it is gone, the agent is being dropped.
                 ready.send(()).ok();
@@ -97,7 +112,12 @@ impl Agent {
         };
         // An error means that the thread is gone; then there is nothing to wait for.
         is_ready.recv().ok();
-        Ok(Self { shared, stop, threads: vec![ring_thread, discovery_thread, decoder_thread], probes })
+        Ok(Self {
+            shared,
+            stop,
+            threads: vec![ring_thread, discovery_thread, decoder_thread, governor_thread],
+            probes,
+        })
     }
 
     /// What is known now. Maxima and events are those since the last call. Takes [`SETTLE`] longer if processes have ended since
@@ -131,7 +151,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
-        .expect("a thread can be started: the agent needs three and has just begun")
+        .expect("a thread can be started: the agent needs four and has just begun")
 }
 
 /// The lock of the collector. A panic elsewhere leaves counters that are still right, so it is taken all the same.

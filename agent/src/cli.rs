@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     bpf::Settings,
     command::check,
+    governor::Budget,
     report::{Format, ListingFormat},
     tui::ColorChoice,
 };
@@ -61,13 +62,17 @@ pub struct Observe {
     #[arg(long, env = "NODEPROBE_STALL_THRESHOLD", value_name = "TIME", default_value = "50ms",
           value_parser = parse_duration)]
     pub stall_threshold: Duration,
-    /// Loop threads (main threads and workers) that can be observed at once; 12 KiB of kernel memory each
+    /// Loop threads (main threads and workers) that can be observed at once; 14 KiB of kernel memory each
     #[arg(long, env = "NODEPROBE_MAX_THREADS", value_name = "N", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_threads: u32,
     /// Do not sample stacks: stalls keep their causes, but nothing names the function to blame
     #[arg(long, env = "NODEPROBE_NO_STACKS")]
     pub no_stacks: bool,
+    /// Share of a processor that probes which are hit often may take from a process (`1%`, `0.2%`): they are in place for as
+    /// much of the time as that allows, and not at all with 0
+    #[arg(long, env = "NODEPROBE_MAX_OVERHEAD", value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    pub max_overhead: f64,
 }
 
 impl From<Observe> for Settings {
@@ -76,6 +81,7 @@ impl From<Observe> for Settings {
             stall_threshold_ns: u64::try_from(observe.stall_threshold.as_nanos()).unwrap_or(u64::MAX),
             max_threads: observe.max_threads,
             stacks: !observe.no_stacks,
+            budget: Budget { overhead: observe.max_overhead },
             ..Self::default()
         }
     }
@@ -321,6 +327,15 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     seconds(number.parse::<f64>().ok().map(|n| n * scale), 0.1, 7.0 * 86_400.0)
 }
 
+/// `1%`, `0.2%`; the sign may be left out.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        Ok(_) => Err("must be between 0% and 100%".to_owned()),
+        Err(_) => Err("write a share in percent, for example 1% or 0.2%".to_owned()),
+    }
+}
+
 /// Seconds, as in `top -d`.
 fn parse_delay(text: &str) -> Result<Duration, String> {
     seconds(text.parse().ok(), 0.1, 3600.0)
@@ -355,6 +370,11 @@ mod tests {
         assert_eq!(parse_span("5m"), Ok(Duration::from_mins(5)));
         for bad in ["", "5", "0s", "8000h", "-1s", "1d"] {
             assert!(parse_span(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_percent("0.5%"), Ok(0.005));
+        assert_eq!(parse_percent("2"), Ok(0.02));
+        for bad in ["", "%", "-1%", "101%", "nan", "1%%"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
         }
         assert!(parse_delay("0").is_err());
         assert!(parse_delay("nan").is_err());

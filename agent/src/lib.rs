@@ -11,6 +11,7 @@ pub mod collector;
 pub mod command;
 pub mod discovery;
 pub mod export;
+pub mod governor;
 pub mod identity;
 pub mod kernel;
 pub mod model;

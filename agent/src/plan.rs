@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Range};
 use nodeprobe_ebpf::gc_stop;
 
 use crate::{
-    binary::{Binary, Engine, FileOffset, Hook, Roles, Rule},
+    binary::{Binary, Engine, FileOffset, Hook, Instruction, Roles, Rule},
     model::{Availability, Signal},
     v8::Layout,
 };
@@ -25,6 +25,8 @@ pub struct Plan {
     pub gc_kind: Option<GcKindSource>,
     /// Where `uv_loop_t` keeps its epoll descriptor, bytes.
     pub backend_fd_offset: Option<u32>,
+    /// Probes around drains of the microtask queue, which are in place for some of the time only; `None`: the signal is unavailable.
+    pub microtasks: Option<WindowedProbes>,
     /// The code of `Worker::Run`, to tell workers that run already by the return addresses on their stacks.
     pub worker_run: Option<CodeRange>,
 }
@@ -39,6 +41,16 @@ pub struct ProbePoint {
     pub rule: Rule,
     /// What the program is told about this file.
     pub cookie: Option<u64>,
+}
+
+/// Probes that the governor puts in and takes out, all in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowedProbes {
+    /// Index into the files given to [`plan`].
+    pub file: usize,
+    pub points: Vec<(Hook, FileOffset)>,
+    /// Of those they replace the one that is the most expensive to probe.
+    pub instruction: Instruction,
 }
 
 /// A piece of code in one of the files given to [`plan`].
@@ -100,6 +112,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     // More stacks of who allocates; the begins of collections give some as well.
     add_points(&mut points, v8, &[Hook::NewPage]);
     let (rejections, deopts, thread_pool) = (rejections(node), deopts(v8), thread_pool(libuv));
+    let microtasks = microtasks(v8);
     if rejections.is_ok() {
         add_points(&mut points, node, &[Hook::PromiseReject]);
     }
@@ -125,6 +138,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::Rejections => availability(rejections.as_ref().err()),
             Signal::Deopts => availability(deopts.as_ref().err()),
             Signal::ThreadPool => availability(thread_pool.as_ref().err()),
+            Signal::Microtasks => availability(microtasks.as_ref().err()),
         };
         (signal, availability)
     });
@@ -133,6 +147,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         signals: signals.into(),
         gc_kind: gc.ok(),
         backend_fd_offset: event_loop.ok(),
+        microtasks: microtasks.ok(),
         worker_run: node.and_then(|(file, binary)| Some(CodeRange { file, range: binary.worker_run()? })),
     }
 }
@@ -260,6 +275,24 @@ fn deopts(v8: Component<'_>) -> Result<(), String> {
     }
 }
 
+fn microtasks(v8: Component<'_>) -> Result<WindowedProbes, String> {
+    let Some((file, v8)) = v8 else {
+        return Err("no V8 symbols in the executable or a mapped libnode.so".to_owned());
+    };
+    let what = "drains of the microtask queue (v8::internal::MicrotaskQueue::RunMicrotasks) cannot be probed";
+    let hooks = [Hook::DrainBegin, Hook::DrainEnd];
+    if let Some(missing) = hooks.into_iter().find(|hook| v8.points(*hook).is_empty()) {
+        return Err(because(what, v8, missing));
+    }
+    let points = hooks.into_iter().flat_map(|hook| v8.points(hook).iter().map(move |point| (hook, point)));
+    let is_emulated = points.clone().all(|(_, point)| point.instruction == Instruction::Push);
+    Ok(WindowedProbes {
+        file,
+        points: points.map(|(hook, point)| (hook, point.offset)).collect(),
+        instruction: if is_emulated { Instruction::Push } else { Instruction::Other },
+    })
+}
+
 /// Where work is handed to libuv's pool of threads.
 const POOL_SUBMITS: [Hook; 2] = [Hook::PoolSubmit, Hook::PoolQueue];
 /// Where a thread of libuv's pool begins work of each kind.
@@ -292,329 +325,4 @@ fn availability(reason: Option<&String>) -> Availability {
 }
 
 #[cfg(test)]
-mod tests {
-    use insta::assert_snapshot;
-
-    use super::*;
-    use crate::binary::{Architecture, GcSizes, Instruction, Point, V8Version, VirtualAddress};
-
-    fn v8(major: u32) -> V8Version {
-        V8Version { major, minor: 6, build: 233, patch: 17 }
-    }
-
-    /// An official build: one point per hook, at offset 0x100, 0x200 and so on in the order of [`Hook::ALL`].
-    fn official(v8_major: u32) -> Binary {
-        let point = |position: usize| {
-            let offset = (position as u64 + 1) * 0x100;
-            Point {
-                address: VirtualAddress(0x40_0000 + offset),
-                offset: FileOffset(offset),
-                rule: Rule::Dynsym,
-                instruction: Instruction::Push,
-                function_size_bytes: Some(0x80),
-            }
-        };
-        Binary {
-            build_id: None,
-            architecture: Architecture::X86_64,
-            node_version: None,
-            v8_version: Some(v8(v8_major)),
-            stripped: false,
-            has: Roles { node: true, v8: true, libuv: true },
-            needed: Vec::new(),
-            points: Hook::ALL.into_iter().enumerate().map(|(n, hook)| (hook, vec![point(n)])).collect(),
-            missing: BTreeMap::new(),
-            backend_fd_offset: Some(64),
-            gc_sizes: None,
-            engine: Engine::default(),
-        }
-    }
-
-    fn without(mut binary: Binary, hooks: &[Hook]) -> Binary {
-        for hook in hooks {
-            binary.points.remove(hook);
-            binary.missing.insert(*hook, "the symbol is not in the file".to_owned());
-        }
-        binary
-    }
-
-    fn only(mut binary: Binary, has: Roles, hooks: &[Hook]) -> Binary {
-        binary.has = has;
-        binary.points.retain(|hook, _| hooks.contains(hook));
-        binary
-    }
-
-    fn stripped_24() -> Binary {
-        let mut binary = without(
-            official(13),
-            &[Hook::GcMinor, Hook::GcMajor, Hook::HeapSize, Hook::NewPage, Hook::NearHeapLimit, Hook::Deopt],
-        );
-        binary.stripped = true;
-        for hook in [Hook::GcStart, Hook::GcEnd] {
-            binary.points.get_mut(&hook).unwrap()[0].rule = Rule::Decoded;
-        }
-        binary
-    }
-
-    fn in_words(plan: &Plan) -> String {
-        let Plan { points, signals, gc_kind, backend_fd_offset, worker_run } = plan;
-        let mut lines: Vec<String> = points
-            .iter()
-            .map(|ProbePoint { hook, file, offset, rule, cookie }| {
-                let cookie = cookie.map(|cookie| format!(" {cookie:#x}")).unwrap_or_default();
-                format!("{} file {file} {:#x} {}{cookie}", hook.name(), offset.0, rule.name())
-            })
-            .collect();
-        lines.extend(signals.iter().map(|(signal, availability)| match availability {
-            Availability::Ok => format!("{}: ok", signal.name()),
-            Availability::Unavailable(reason) => format!("{}: {reason}", signal.name()),
-        }));
-        let worker_run = worker_run
-            .as_ref()
-            .map(|code| format!("file {} {:#x}..{:#x}", code.file, code.range.start.0, code.range.end.0));
-        lines.push(format!("{gc_kind:?} {backend_fd_offset:?} {worker_run:?}"));
-        lines.join("\n")
-    }
-
-    #[test]
-    fn an_official_build_has_every_signal_from_one_file() {
-        assert_snapshot!(in_words(&plan(&[&official(10)], true)), @r#"
-        worker_run file 0 0x400 dynsym
-        load_environment file 0 0x100 dynsym
-        spin_event_loop file 0 0x200 dynsym
-        uv_run file 0 0x300 dynsym
-        gc_end file 0 0x600 dynsym
-        gc_minor file 0 0x800 dynsym
-        gc_major file 0 0x900 dynsym
-        heap_size file 0 0xa00 dynsym
-        gc_start file 0 0x500 dynsym
-        new_page file 0 0xb00 dynsym
-        promise_reject file 0 0xc00 dynsym
-        deopt file 0 0x1000 dynsym
-        pool_fs file 0 0x1300 dynsym
-        pool_dns file 0 0x1400 dynsym
-        pool_work file 0 0x1500 dynsym
-        pool_submit file 0 0x1100 dynsym
-        pool_queue file 0 0x1200 dynsym
-        uncaught_exception file 0 0xd00 dynsym
-        out_of_memory file 0 0xe00 dynsym
-        near_heap_limit file 0 0xf00 dynsym
-        event_loop: ok
-        stdio: ok
-        gc: ok
-        heap: ok
-        lifecycle: ok
-        sched: ok
-        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
-        rejections: ok
-        deopts: ok
-        thread_pool: ok
-        sockets: ok
-        Some(Functions) Some(64) Some("file 0 0x400..0x480")
-        "#);
-    }
-
-    #[test]
-    fn where_v8_keeps_the_heap_sizes_is_known_one_cheap_probe_ends_the_pause() {
-        let mut binary = official(10);
-        binary.gc_sizes = Some(GcSizes { before: 0x38, after: 0x40 });
-        let hooks = |plan: &Plan| -> Vec<(Hook, Option<u64>)> {
-            let of_gc = |point: &&ProbePoint| (Hook::GcStart..=Hook::HeapSize).contains(&point.hook);
-            plan.points.iter().filter(of_gc).map(|point| (point.hook, point.cookie)).collect()
-        };
-        let expected = [
-            (Hook::GcStop, Some(gc_stop::cookie(0x38, 0x40))),
-            (Hook::GcMinor, None),
-            (Hook::GcMajor, None),
-            (Hook::GcStart, None),
-        ];
-        let cheap = plan(&[&binary], true);
-        assert_eq!(hooks(&cheap), expected);
-        let before_5_15 = plan(&[&binary], false);
-        assert!(before_5_15.points.iter().any(|point| point.hook == Hook::HeapSize));
-        assert!(before_5_15.points.iter().all(|point| point.hook != Hook::GcStop));
-        assert_eq!(cheap.signals, before_5_15.signals);
-    }
-
-    #[test]
-    fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
-        assert_snapshot!(in_words(&plan(&[&stripped_24()], true)), @r#"
-        worker_run file 0 0x400 dynsym
-        load_environment file 0 0x100 dynsym
-        spin_event_loop file 0 0x200 dynsym
-        uv_run file 0 0x300 dynsym
-        gc_end file 0 0x600 decoded
-        gc_start file 0 0x500 decoded
-        promise_reject file 0 0xc00 dynsym
-        pool_fs file 0 0x1300 dynsym
-        pool_dns file 0 0x1400 dynsym
-        pool_work file 0 0x1500 dynsym
-        pool_submit file 0 0x1100 dynsym
-        pool_queue file 0 0x1200 dynsym
-        uncaught_exception file 0 0xd00 dynsym
-        out_of_memory file 0 0xe00 dynsym
-        event_loop: ok
-        stdio: ok
-        gc: ok
-        heap: this Node is stripped, and since version 24 V8 hides the functions that know the heap size from all but the full symbol table
-        lifecycle: ok
-        sched: ok
-        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
-        rejections: ok
-        deopts: deoptimisations (v8::internal::Deoptimizer) cannot be probed: the symbol is not in the file
-        thread_pool: ok
-        sockets: ok
-        Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
-        "#);
-    }
-
-    #[test]
-    fn debian_takes_each_component_from_its_own_file() {
-        let stub = only(official(10), Roles::default(), &[]);
-        let node = Roles { node: true, v8: true, libuv: false };
-        let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| *hook != Hook::UvRun).collect();
-        let libnode = only(official(10), node, &hooks);
-        let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
-        assert_snapshot!(in_words(&plan(&[&stub, &libnode, &libuv], true)), @r#"
-        worker_run file 1 0x400 dynsym
-        load_environment file 1 0x100 dynsym
-        spin_event_loop file 1 0x200 dynsym
-        uv_run file 2 0x300 dynsym
-        gc_end file 1 0x600 dynsym
-        gc_minor file 1 0x800 dynsym
-        gc_major file 1 0x900 dynsym
-        heap_size file 1 0xa00 dynsym
-        gc_start file 1 0x500 dynsym
-        new_page file 1 0xb00 dynsym
-        promise_reject file 1 0xc00 dynsym
-        deopt file 1 0x1000 dynsym
-        uncaught_exception file 1 0xd00 dynsym
-        out_of_memory file 1 0xe00 dynsym
-        near_heap_limit file 1 0xf00 dynsym
-        event_loop: ok
-        stdio: ok
-        gc: ok
-        heap: ok
-        lifecycle: ok
-        sched: ok
-        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
-        rejections: ok
-        deopts: ok
-        thread_pool: the queue of libuv's threads (uv__work_submit and others) cannot be probed
-        sockets: ok
-        Some(Functions) Some(64) Some("file 1 0x400..0x480")
-        "#);
-    }
-
-    #[test]
-    fn a_second_libuv_of_an_addon_is_not_probed() {
-        let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
-        assert_eq!(plan(&[&official(10), &libuv], true), plan(&[&official(10)], true));
-    }
-
-    #[test]
-    fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
-        let binary = only(official(10), Roles { node: true, v8: true, libuv: false }, &Hook::ALL);
-        assert_snapshot!(in_words(&plan(&[&binary], true)), @r#"
-        worker_run file 0 0x400 dynsym
-        gc_end file 0 0x600 dynsym
-        gc_minor file 0 0x800 dynsym
-        gc_major file 0 0x900 dynsym
-        heap_size file 0 0xa00 dynsym
-        gc_start file 0 0x500 dynsym
-        new_page file 0 0xb00 dynsym
-        promise_reject file 0 0xc00 dynsym
-        deopt file 0 0x1000 dynsym
-        uncaught_exception file 0 0xd00 dynsym
-        out_of_memory file 0 0xe00 dynsym
-        near_heap_limit file 0 0xf00 dynsym
-        event_loop: uv_run is neither in the executable nor in a mapped libuv.so
-        stdio: ok
-        gc: ok
-        heap: ok
-        lifecycle: ok
-        sched: ok
-        sample: stacks cannot be decoded: the binary has no debugging metadata of V8 (`v8dbg_*`)
-        rejections: ok
-        deopts: ok
-        thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
-        sockets: ok
-        Some(Functions) None Some("file 0 0x400..0x480")
-        "#);
-    }
-
-    #[test]
-    fn one_of_the_two_functions_that_enter_the_loop_is_enough() {
-        for hook in [Hook::LoadEnvironment, Hook::SpinEventLoop] {
-            let plan = plan(&[&without(official(10), &[hook])], true);
-            assert_eq!(plan.signals[&Signal::EventLoop], Availability::Ok, "without {}", hook.name());
-        }
-        let plan = plan(&[&without(official(10), &[Hook::LoadEnvironment, Hook::SpinEventLoop])], true);
-        assert_ne!(plan.signals[&Signal::EventLoop], Availability::Ok);
-    }
-
-    #[test]
-    fn an_unknown_place_of_the_epoll_descriptor_costs_the_event_loop() {
-        let mut binary = official(10);
-        binary.backend_fd_offset = None;
-        let plan = plan(&[&binary], true);
-        assert_eq!(
-            plan.signals[&Signal::EventLoop],
-            Availability::Unavailable(
-                "this libuv keeps its epoll descriptor in an unknown place (uv_backend_fd has an unknown shape)"
-                    .into()
-            )
-        );
-        assert!(plan.points.iter().all(|point| point.hook != Hook::UvRun), "half of it is attached");
-    }
-
-    #[test]
-    fn half_a_pair_of_collection_probes_is_never_attached() {
-        for hook in [Hook::GcStart, Hook::GcEnd] {
-            let plan = plan(&[&without(official(10), &[hook])], true);
-            assert!(plan.points.iter().all(|point| {
-                !matches!(
-                    point.hook,
-                    Hook::GcStart | Hook::GcEnd | Hook::GcMinor | Hook::GcMajor | Hook::HeapSize
-                )
-            }));
-            for signal in [Signal::Gc, Signal::Heap] {
-                assert_ne!(plan.signals[&signal], Availability::Ok, "{}", signal.name());
-            }
-        }
-    }
-
-    #[test]
-    fn before_v8_11_the_space_does_not_tell_the_kind() {
-        let without_kinds = |major| plan(&[&without(official(major), &[Hook::GcMinor])], true);
-        assert_eq!(without_kinds(11).gc_kind, Some(GcKindSource::RequestedSpace));
-        assert_eq!(without_kinds(10).gc_kind, None);
-        assert_eq!(
-            without_kinds(10).signals[&Signal::Gc],
-            Availability::Unavailable(
-                "minor and major collections of V8 10.6.233.17 cannot be told apart without the symbols of both"
-                    .into()
-            )
-        );
-    }
-
-    #[test]
-    fn what_is_no_node_has_only_the_signals_of_tracepoints() {
-        let binary = only(official(10), Roles::default(), &[]);
-        assert_snapshot!(in_words(&plan(&[&binary], true)), @r"
-        event_loop: no Node symbols in the executable or a mapped libnode.so
-        stdio: ok
-        gc: no V8 symbols in the executable or a mapped libnode.so
-        heap: no V8 symbols in the executable or a mapped libnode.so
-        lifecycle: ok
-        sched: ok
-        sample: no V8 symbols in the executable or a mapped libnode.so
-        rejections: no Node symbols in the executable or a mapped libnode.so
-        deopts: no V8 symbols in the executable or a mapped libnode.so
-        thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
-        sockets: ok
-        None None None
-        ");
-        assert_eq!(plan(&[], true), plan(&[&binary], true));
-    }
-}
+mod tests;

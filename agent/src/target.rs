@@ -33,8 +33,37 @@ pub struct Target {
     pub ended_streams: [Stdio; 2],
     /// Names of threads that have been read.
     pub thread_names: HashMap<u32, String>,
+    /// When drains of microtask queues were looked at.
+    pub drains_seen: Seen,
     /// What its stacks are decoded with; `None`: they cannot be, see `signals`.
     pub stacks: Option<StackSource>,
+}
+
+/// For how long something was looked at, in windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    closed_ns: u64,
+    /// `CLOCK_MONOTONIC` when the open window was opened.
+    open_ns: Option<u64>,
+}
+
+impl Seen {
+    /// A window is opened.
+    pub fn begin(&mut self, now_ns: u64) {
+        self.end(now_ns);
+        self.open_ns = Some(now_ns);
+    }
+
+    /// It is closed; nothing where none is open.
+    pub fn end(&mut self, now_ns: u64) {
+        self.closed_ns = self.until(now_ns);
+        self.open_ns = None;
+    }
+
+    /// All windows up to now.
+    pub fn until(self, now_ns: u64) -> u64 {
+        self.closed_ns + self.open_ns.map_or(0, |open_ns| now_ns.saturating_sub(open_ns))
+    }
 }
 
 /// What the stacks of a process are decoded with.
@@ -73,6 +102,7 @@ impl Target {
             measured: false,
             ended_streams: [Stdio::default(), Stdio::default()],
             thread_names: HashMap::new(),
+            drains_seen: Seen::default(),
             stacks: None,
         }
     }
@@ -119,6 +149,11 @@ impl Targets {
     /// How often a process was added.
     pub fn registered(&self) -> u64 {
         self.registered
+    }
+
+    /// The process if it lives and has not become another program.
+    pub fn live_of(&mut self, id: ProcessId) -> Option<&mut Target> {
+        self.live.get_mut(&id.pid).filter(|target| target.id == id)
     }
 
     pub fn live(&self) -> impl Iterator<Item = &Target> {

@@ -71,6 +71,23 @@ pub const STDIO_BOUNDS_NS: [u64; 11] = [
     10_000_000_000,
 ];
 
+/// Upper bounds of drains of the microtask queue: most take microseconds, the bad ones as long as bad turns.
+pub const DRAIN_BOUNDS_NS: [u64; 13] = [
+    100_000,
+    250_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+];
+
 /// 2^(k/8) for k = 1..7 as 1.31 fixed point: where the mantissa moves to the next eighth of an octave.
 const EIGHTHS: [u32; 7] =
     [2_341_847_524, 2_553_802_834, 2_784_941_738, 3_037_000_500, 3_311_872_529, 3_611_622_603, 3_938_502_376];

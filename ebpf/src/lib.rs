@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod drop_reason;
+pub mod duty_record;
 pub mod event;
 pub mod gc_stop;
 pub mod histogram;
@@ -18,6 +19,7 @@ pub mod thread;
 pub mod walk;
 
 pub use drop_reason::DropReason;
+pub use duty_record::DutyRecord;
 pub use event::{Event, EventKind};
 pub use histogram::Histogram;
 pub use pool_work::{PoolThread, PoolWork, PoolWorkKey};

@@ -8,11 +8,15 @@
 //! executable under several device numbers (overlayfs), the kernel resolves them to one inode, and then two
 //! attachments fire for one call.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// One atomic addition; see `thread_pool`. The compiler for this target takes unstable features anyway (build.rs).
+// One atomic addition; see `counter`. The compiler for this target takes unstable features anyway (build.rs).
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 #[cfg(target_arch = "bpf")]
+mod counter;
+#[cfg(target_arch = "bpf")]
 mod deopts;
+#[cfg(target_arch = "bpf")]
+mod duty;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
@@ -23,6 +27,8 @@ mod gc;
 mod lifecycle;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod microtasks;
 #[cfg(target_arch = "bpf")]
 mod registers;
 #[cfg(target_arch = "bpf")]

@@ -187,6 +187,9 @@ wire_record! {
         /// Stacks taken since then.
         pub pool_samples: u32,
         pub reserved: u32,
+        /// When the drain of the microtask queue under way began, 0 = none, and the window in which it did (`DutyRecord`).
+        pub drain_since_ns: u64,
+        pub drain_window: u64,
         /// Writes to other descriptors than stdout and stderr that returned `EAGAIN`.
         pub sockets_refused: u64,
         /// When the last stack of each was taken, of rejections the first of a burst: these are bounded in number.
@@ -204,6 +207,8 @@ wire_record! {
         pub turns: Histogram,
         pub stalls: Histogram,
         pub gc: [Histogram; GC_KINDS],
+        /// Those that were seen from begin to end.
+        pub drains: Histogram,
         pub seq_end: u64,
     }
 }
@@ -263,6 +268,8 @@ impl ThreadRecord {
         rejections: 0,
         rejections_handled_late: 0,
         deopts: [0; DEOPT_KINDS],
+        drain_since_ns: 0,
+        drain_window: 0,
         sockets_refused: 0,
         pool_begun: [0; POOL_KINDS],
         pool_waited_ns: [0; POOL_KINDS],
@@ -284,6 +291,7 @@ impl ThreadRecord {
         turns: Histogram::ZERO,
         stalls: Histogram::ZERO,
         gc: [Histogram::ZERO; GC_KINDS],
+        drains: Histogram::ZERO,
         seq_end: 0,
     };
 }

@@ -10,7 +10,6 @@ use aya_ebpf::{
     maps::HashMap,
     programs::ProbeContext,
 };
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use nodeprobe_ebpf::{
     DropReason, PoolThread, PoolWork, PoolWorkKey,
     sample::SAMPLE_POOL,
@@ -20,7 +19,7 @@ use nodeprobe_ebpf::{
     },
 };
 
-use crate::{emit, maps, registers, sampler, target};
+use crate::{counter, emit, maps, registers, sampler, target};
 
 /// Work that waits. Cancelled work never begins: the agent removes it, and what a process leaves behind. No LRU map: before Linux
 /// 6.17 those give up live entries on hosts with many processors, and always the oldest, which is what begins next.
@@ -144,7 +143,7 @@ fn begun(ctx: &ProbeContext, kind: impl Fn(u64) -> usize) -> u32 {
     {
         // It may have been idle before this work came.
         let busy_ns = now - before.begun_ns;
-        add(
+        counter::add(
             &mut thread.pool_busy_ns[before.kind as usize],
             if busy_ns < waited_ns { busy_ns } else { waited_ns },
         );
@@ -152,8 +151,8 @@ fn begun(ctx: &ProbeContext, kind: impl Fn(u64) -> usize) -> u32 {
     // Where it is full, what the threads are busy with is told for those that are in it.
     POOL_THREADS.insert(worker, PoolThread { begun_ns: now, tgid, kind: kind as u32 }, 0).ok();
     if kind < POOL_KINDS {
-        add(&mut thread.pool_begun[kind], 1);
-        add(&mut thread.pool_waited_ns[kind], waited_ns);
+        counter::add(&mut thread.pool_begun[kind], 1);
+        counter::add(&mut thread.pool_waited_ns[kind], waited_ns);
     }
     thread.pool_last_wait_ns = waited_ns;
     let lane = lane as usize;
@@ -169,11 +168,4 @@ fn begun(ctx: &ProbeContext, kind: impl Fn(u64) -> usize) -> u32 {
         thread.pool_max_wait_ns = waited_ns;
     }
     0
-}
-
-/// Threads of the pool run at the same time. The target has this one atomic operation, so `AtomicU64` does not offer it.
-#[inline(always)]
-fn add(counter: &mut u64, value: u64) {
-    // SAFETY: an aligned field of a map value, which only this function writes.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value) };
 }

@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 24] = [
+const PROCESS: [(&str, Type, Null); 29] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -54,6 +54,11 @@ const PROCESS: [(&str, Type, Null); 24] = [
     ("/thread_pool/by_type", Object, Allowed),
     ("/sockets/eagain", Integer, Allowed),
     ("/sockets/backlogs", List, Allowed),
+    ("/microtasks/seen_ratio", Number, Allowed),
+    ("/microtasks/drains", Integer, Allowed),
+    ("/microtasks/drains_per_s", Number, Allowed),
+    ("/microtasks/time_ratio", Number, Allowed),
+    ("/microtasks/drain_max_s", Number, Allowed),
     ("/stdio", Object, Never),
     ("/threads", List, Never),
 ];
@@ -198,6 +203,8 @@ mod tests {
                 "thread_pool": {"tasks": 1, "wait_s": 0.1, "wait_max_s": 0.1, "waiting": 0, "oldest_wait_s": null,
                     "by_type": {"fs": {"tasks": 1, "wait_s": 0.1, "busy_s": 0.0}}},
                 "sockets": {"eagain": null, "backlogs": null},
+                "microtasks": {"seen_ratio": 0.5, "drains": 1, "drains_per_s": 2.0, "time_ratio": 0.1, "drain_p50_s": 0.1,
+                    "drain_p99_s": 0.1, "drain_max_s": 0.1},
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}]
             }]

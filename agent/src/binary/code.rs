@@ -150,6 +150,24 @@ pub(super) fn stored_result(
     found
 }
 
+/// Whether the code calls a function directly, or ends in a jump to it.
+pub(super) fn calls(
+    architecture: Architecture,
+    code: &[u8],
+    start: VirtualAddress,
+    callee: VirtualAddress,
+) -> bool {
+    match architecture {
+        Architecture::X86_64 => x86_instructions(code, start).any(|instruction| {
+            matches!(instruction.mnemonic(), Mnemonic::Call | Mnemonic::Jmp)
+                && x86_target(&instruction) == Some(callee.0)
+        }),
+        Architecture::Aarch64 => aarch64_instructions(code, start)
+            // `bl` is `b` with the highest bit set.
+            .any(|(address, word)| aarch64_branch(address, word & 0x7fff_ffff) == Some(callee.0)),
+    }
+}
+
 /// Registers of x86-64 that keep their value over calls.
 const PRESERVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
 
@@ -333,6 +351,19 @@ mod tests {
         // mov %rax,0x40(%rbx); call 2000; mov %rax,0x48(%rbx): which of the two?
         let twice = [0x48, 0x89, 0x43, 0x40, 0xe8, 0xe7, 0x0f, 0x00, 0x00, 0x48, 0x89, 0x43, 0x48, 0xc3];
         assert_eq!(on_x86(&twice), None);
+    }
+
+    #[test]
+    fn a_direct_call_is_found_and_a_call_of_another_function_is_not() {
+        let callee = VirtualAddress(0x2000);
+        // nop; call 2000; ret
+        let code = [0x90, 0xe8, 0xfa, 0x0f, 0x00, 0x00, 0xc3];
+        assert!(calls(Architecture::X86_64, &code, START, callee));
+        assert!(!calls(Architecture::X86_64, &code, START, VirtualAddress(0x2001)));
+        assert!(!calls(Architecture::X86_64, &[0x90, 0xff, 0xd0, 0xc3], START, callee), "call *%rax");
+        // bl +0x1000
+        assert!(calls(Architecture::Aarch64, &0x9400_0400_u32.to_le_bytes(), START, callee));
+        assert!(!calls(Architecture::Aarch64, &0x9400_0401_u32.to_le_bytes(), START, callee));
     }
 
     #[test]

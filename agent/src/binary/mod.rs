@@ -94,6 +94,10 @@ pub enum Hook {
     NearHeapLimit,
     /// Entry of the constructor of `v8::internal::Deoptimizer`.
     Deopt,
+    /// Entry of `v8::internal::Execution::TryRunMicrotasks`: a queue of microtasks that is not empty begins to be drained, and ..
+    DrainBegin,
+    /// .. entry of what `MicrotaskQueue::RunMicrotasks` calls at its end.
+    DrainEnd,
     /// Entry of `uv__work_submit`: work is handed to libuv's pool of threads.
     PoolSubmit,
     /// Entry of `uv_queue_work`, the other way to do so.
@@ -107,7 +111,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -124,6 +128,8 @@ impl Hook {
         Self::OutOfMemory,
         Self::NearHeapLimit,
         Self::Deopt,
+        Self::DrainBegin,
+        Self::DrainEnd,
         Self::PoolSubmit,
         Self::PoolQueue,
         Self::PoolFs,
@@ -149,6 +155,8 @@ impl Hook {
             Self::OutOfMemory => "out_of_memory",
             Self::NearHeapLimit => "near_heap_limit",
             Self::Deopt => "deopt",
+            Self::DrainBegin => "drain_begin",
+            Self::DrainEnd => "drain_end",
             Self::PoolSubmit => "pool_submit",
             Self::PoolQueue => "pool_queue",
             Self::PoolFs => "pool_fs",

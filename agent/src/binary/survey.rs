@@ -82,6 +82,7 @@ impl Surveyor<'_> {
             ]);
             self.survey_gc();
             self.survey_heap_size();
+            self.survey_microtasks();
             // At 13 µs for each quarter of a megabyte a slow one would be felt.
             let pages = self.functions(Meaning::NewPage);
             let pages = pages.iter().filter_map(|function| self.entry(function));
@@ -142,6 +143,32 @@ impl Surveyor<'_> {
             Err(reason) => reason,
         };
         self.missing.insert(Hook::HeapSize, reason.to_owned());
+    }
+
+    /// The drain ends where `RunMicrotasks` calls `OnCompleted`; where the compiler has put that into it (clang, Node.js 26), where
+    /// the scope that it opens is closed.
+    fn survey_microtasks(&mut self) {
+        let begins = self.functions(Meaning::TryRunMicrotasks);
+        self.add_entries(Hook::DrainBegin, &begins);
+        let bodies = self.functions(Meaning::RunMicrotasks);
+        let called = |callee: &Function| bodies.iter().any(|body| self.calls(body, callee.address));
+        let ends =
+            [Meaning::MicrotasksCompleted, Meaning::SuppressMicrotasksEnd].into_iter().find_map(|meaning| {
+                let ends: Vec<Function> = self.functions(meaning).into_iter().filter(called).collect();
+                (!ends.is_empty()).then_some(ends)
+            });
+        if let Some(ends) = ends {
+            self.add_entries(Hook::DrainEnd, &ends);
+        } else {
+            let reason = "what is called at its end has no symbol in the file";
+            self.missing.insert(Hook::DrainEnd, reason.to_owned());
+        }
+    }
+
+    fn calls(&self, function: &Function, callee: VirtualAddress) -> bool {
+        let Some(size) = function.size_bytes else { return false };
+        let Ok(code) = self.elf.code(function.address, size, MAX_FUNCTION_BYTES) else { return false };
+        code::calls(self.elf.architecture, &code, function.address, callee)
     }
 
     fn add_entries(&mut self, hook: Hook, functions: &[Function]) {

@@ -31,6 +31,10 @@ pub(super) enum Meaning {
     OutOfMemory,
     NearHeapLimit,
     Deoptimizer,
+    RunMicrotasks,
+    TryRunMicrotasks,
+    MicrotasksCompleted,
+    SuppressMicrotasksEnd,
     PoolSubmit,
     PoolQueue,
     PoolFs,
@@ -59,7 +63,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 39] = [
+const WANTED: [(Name, Meaning); 44] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -95,6 +99,13 @@ const WANTED: [(Name, Meaning); 39] = [
     (Overloads("_ZN2v88internal4Heap27InvokeNearHeapLimitCallbackE"), Meaning::NearHeapLimit),
     // Of the two names of a constructor the other is an alias.
     (Overloads("_ZN2v88internal11DeoptimizerC2E"), Meaning::Deoptimizer),
+    (Overloads("_ZN2v88internal14MicrotaskQueue13RunMicrotasksE"), Meaning::RunMicrotasks),
+    (Overloads("_ZN2v88internal9Execution16TryRunMicrotasksE"), Meaning::TryRunMicrotasks),
+    // It is `const` before V8 13.
+    (Overloads("_ZNK2v88internal14MicrotaskQueue11OnCompletedE"), Meaning::MicrotasksCompleted),
+    (Overloads("_ZN2v88internal14MicrotaskQueue11OnCompletedE"), Meaning::MicrotasksCompleted),
+    // Of the two names of a destructor the other is an alias.
+    (Exact("_ZN2v87Isolate31SuppressMicrotaskExecutionScopeD1Ev"), Meaning::SuppressMicrotasksEnd),
     (Exact("uv__work_submit"), Meaning::PoolSubmit),
     (Exact("uv_queue_work"), Meaning::PoolQueue),
     (Exact("uv__fs_work"), Meaning::PoolFs),

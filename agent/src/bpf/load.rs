@@ -8,12 +8,13 @@ use aya::{
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
 use nodeprobe_ebpf::{
-    PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord, ThreadRecord,
-    part::SYSCALLS_LEN,
+    DutyRecord, PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord,
+    ThreadRecord, part::SYSCALLS_LEN,
 };
 
 use crate::{
-    readout::{Maps, maps::Wire, queues::Queues, ring::Ring},
+    governor::Budget,
+    readout::{Maps, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
     syscalls,
 };
 
@@ -27,10 +28,12 @@ pub struct Settings {
     pub stall_threshold_ns: u64,
     /// GC pauses of at least this length are told one by one, nanoseconds.
     pub gc_event_threshold_ns: u64,
-    /// Loop threads that can be observed at once. Each costs 12 KiB of kernel memory, allocated at the start.
+    /// Loop threads that can be observed at once. Each costs 14 KiB of kernel memory, allocated at the start.
     pub max_threads: u32,
     /// Whether stacks are sampled.
     pub stacks: bool,
+    /// What probes that are hit often may cost.
+    pub budget: Budget,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             gc_event_threshold_ns: 10_000_000,
             max_threads: 1024,
             stacks: true,
+            budget: Budget { overhead: 0.01 },
         }
     }
 }
@@ -98,7 +102,7 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 11] = [
     "sched_switch",
     "sched_wakeup",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 21] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 24] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -115,6 +119,9 @@ pub(super) const UPROBE_PROGRAMS: [&str; 21] = [
     "out_of_memory",
     "near_heap_limit",
     "deopt",
+    "drain_begin",
+    "drain_end",
+    "calibration",
     "pool_submit",
     "pool_queue",
     "pool_fs",
@@ -129,7 +136,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When the kernel refuses the maps or every single program; the cause names the system call.
-    pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring), LoadError> {
+    pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring, DutyTable), LoadError> {
         let mut ebpf = EbpfLoader::new()
             .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
             .override_global("SAMPLE_STACKS", &u32::from(settings.stacks), true)
@@ -165,7 +172,8 @@ impl Kernel {
             ),
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
-        Ok((Self { ebpf, refused, stacks: settings.stacks }, maps, ring))
+        let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
+        Ok((Self { ebpf, refused, stacks: settings.stacks }, maps, ring, duty))
     }
 }
 

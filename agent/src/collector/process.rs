@@ -96,6 +96,9 @@ pub(super) fn process(
     threads.sort_by_key(|thread| (thread.kind, thread.tid));
     let [stdout, stderr] = streams;
     let stat = directory.as_ref().and_then(|directory| directory.stat().ok());
+    // One that has ended is not looked at any more, whatever the governor has heard of that.
+    let main_ended = records.iter().find(|(record, _)| record.kind == KIND_MAIN && ended(record));
+    let until_ns = main_ended.map_or(now_ns, |(record, _)| record.exit_ns);
     Process {
         id: target.id,
         identity: Arc::clone(&target.identity),
@@ -106,6 +109,7 @@ pub(super) fn process(
         cpu_throttled_ns: directory.as_ref().and_then(cgroups::throttled_ns),
         cpu: stat.map(|stat| CpuTime { user_ns: stat.user_ns, system_ns: stat.system_ns }),
         run_delay_ns: directory.as_ref().and_then(|directory| directory.run_delay_ns().ok()),
+        drains_seen_ns: target.drains_seen.until(until_ns),
         stdout,
         stderr,
         backlogs: Vec::new(),
@@ -205,6 +209,7 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_
             pool(record, moment)
         },
         sockets_refused: record.sockets_refused,
+        drains: Histogram::from_record(&record.drains, epoch),
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{File, Metadata},
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     binary::{self, Binary, BinaryError, Hook, Kind},
     bpf::{Attached, HookTarget, Kernel},
     collector::monotonic_ns,
+    governor::windows::lock_kernel,
     model::{Availability, Signal},
     plan::{Plan, layout, plan, v8},
     v8::Layout,
@@ -190,7 +191,11 @@ impl Images {
     ///
     /// # Errors
     /// One of the files cannot be analysed.
-    pub(super) fn prepare(&mut self, files: &[File], kernel: &mut Kernel) -> Result<Prepared, BinaryError> {
+    pub(super) fn prepare(
+        &mut self,
+        files: &[File],
+        kernel: &Mutex<Kernel>,
+    ) -> Result<Prepared, BinaryError> {
         let mut keys = Vec::with_capacity(files.len());
         for file in files {
             keys.push(self.analyze(file)?);
@@ -201,7 +206,7 @@ impl Images {
             .map(|image| Arc::clone(&image.binary))
             .collect();
         let references: Vec<&Binary> = binaries.iter().map(AsRef::as_ref).collect();
-        let mut plan = plan(&references, kernel.accepts(Hook::GcStop.name()));
+        let mut plan = plan(&references, lock_kernel(kernel).accepts(Hook::GcStop.name()));
         let mut refused: BTreeMap<Hook, String> = BTreeMap::new();
         for (index, (file, key)) in files.iter().zip(&keys).enumerate() {
             let Some(image) = self.by_key.get_mut(key) else { continue };
@@ -212,7 +217,7 @@ impl Images {
                     cookie: point.cookie,
                 };
                 let outcome = image.probed.entry(target).or_insert_with(|| {
-                    let (attached, mut failed) = kernel.attach_file(file, [target]);
+                    let (attached, mut failed) = lock_kernel(kernel).attach_file(file, [target]);
                     image.attached.merge(attached);
                     failed.pop().map_or(Ok(()), |(_, reason)| Err(reason))
                 });
@@ -304,6 +309,7 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
         Hook::HeapSize => Signal::Heap,
         Hook::PromiseReject => Signal::Rejections,
         Hook::Deopt => Signal::Deopts,
+        Hook::DrainBegin | Hook::DrainEnd => Signal::Microtasks,
         Hook::PoolSubmit | Hook::PoolQueue | Hook::PoolFs | Hook::PoolDns | Hook::PoolWork => {
             Signal::ThreadPool
         }

@@ -6,6 +6,7 @@
 //! analysed; its start-up is timed from `exec`.
 
 mod images;
+mod workers;
 
 use std::{
     cmp::Reverse,
@@ -16,6 +17,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -26,11 +28,16 @@ use nodeprobe_ebpf::{
     thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
 };
 
-use self::images::{Executable, FileKey, Images, Prepared, V8Image};
+use self::{
+    images::{Executable, FileKey, Images, Prepared, V8Image},
+    workers::{FileIdentity, workers},
+};
 use crate::{
     agent::lock,
-    bpf::Kernel,
+    binary::{FileOffset, Hook},
+    bpf::{HookTarget, Kernel},
     collector::{self, Collector, monotonic_ns},
+    governor::windows::Governed,
     identity::{Host, Versions, identify},
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,
@@ -80,10 +87,11 @@ enum Retry {
 /// Finds processes, prepares their files and registers them with the collector.
 pub struct Discovery {
     procfs: Procfs,
-    kernel: Kernel,
+    kernel: Arc<Mutex<Kernel>>,
     kernel_signals: BTreeMap<Signal, Availability>,
     shared: Arc<Mutex<Collector>>,
     probes: Arc<ProbeCount>,
+    governor: mpsc::Sender<Governed>,
     images: Images,
     host: Host,
     boot: SystemTime,
@@ -97,20 +105,14 @@ pub struct Discovery {
     files_checked: Instant,
 }
 
-/// A file as `/proc/PID/maps` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-}
-
 impl Discovery {
     pub fn new(
         procfs: Procfs,
-        kernel: Kernel,
+        kernel: Arc<Mutex<Kernel>>,
         kernel_signals: BTreeMap<Signal, Availability>,
         shared: Arc<Mutex<Collector>>,
         probes: Arc<ProbeCount>,
+        governor: mpsc::Sender<Governed>,
     ) -> Self {
         Self {
             procfs,
@@ -118,6 +120,7 @@ impl Discovery {
             kernel_signals,
             shared,
             probes,
+            governor,
             images: Images::default(),
             host: Host::read(Path::new("/")),
             boot: procfs::boot_time(),
@@ -253,7 +256,7 @@ impl Discovery {
         // Probes that came after the program had begun may have come too late for it.
         let attached_ns = self.images.attached_since(&files);
         let from_start = exec_ns.zip(attached_ns).is_some_and(|(exec_ns, attached_ns)| attached_ns < exec_ns);
-        let Prepared { plan, node: binary, v8 } = match self.images.prepare(&files, &mut self.kernel) {
+        let Prepared { plan, node: binary, v8 } = match self.images.prepare(&files, &self.kernel) {
             Ok(prepared) => prepared,
             Err(error) => {
                 if self.images.mark_broken(&files[0], &error.to_string()) {
@@ -300,6 +303,10 @@ impl Discovery {
         target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
         self.users.insert(pid, files.iter().filter_map(|file| FileKey::of_file(file).ok()).collect());
         lock(&self.shared).targets.add(target);
+        if let Some(governed) = governed(id, &files, &plan) {
+            // The governor ends only together with this thread.
+            self.governor.send(governed).ok();
+        }
         if !from_start {
             self.register_thread(pid, pid, KIND_MAIN, exec_ns);
             if exec_ns.is_none() {
@@ -409,6 +416,22 @@ impl Discovery {
     }
 }
 
+/// The probes of a process that are in place for some of the time only.
+fn governed(id: ProcessId, files: &[File], plan: &Plan) -> Option<Governed> {
+    let probes = plan.microtasks.as_ref()?;
+    let target = |(hook, offset): &(Hook, FileOffset)| HookTarget {
+        program: hook.name(),
+        file_offset: offset.0,
+        cookie: None,
+    };
+    Some(Governed {
+        id,
+        file: files.get(probes.file)?.try_clone().ok()?,
+        targets: probes.points.iter().map(target).collect(),
+        instruction: probes.instruction,
+    })
+}
+
 /// What the stacks of a process are decoded with; `None`: the file of V8 is not mapped.
 fn stack_source(process: &ProcessDir, files: &[File], v8: V8Image) -> Option<StackSource> {
     let V8Image { layout, binary, file } = v8;
@@ -448,46 +471,4 @@ fn sleep_under_way(record: &mut ThreadRecord, state: Option<ThreadState>, since_
     record.off_cpu_since_ns = since_ns;
     record.off_cpu_part = part as u32;
     record.off_cpu_syscall = number;
-}
-
-impl FileIdentity {
-    fn of(file: &File) -> std::io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-/// Threads that are inside `Worker::Run`, and whether some could not be asked.
-fn workers(
-    process: &ProcessDir,
-    plan: &Plan,
-    files: &[FileIdentity],
-) -> Result<(Vec<u32>, bool), procfs::Error> {
-    let Some(code) = &plan.worker_run else { return Ok((Vec::new(), false)) };
-    let Some(file) = files.get(code.file) else { return Ok((Vec::new(), false)) };
-    let (start, end) = (code.range.start.0, code.range.end.0);
-    let mappings = process.mappings(|mapping| {
-        mapping.executable
-            && mapping.inode == file.inode
-            && mapping.offset_bytes <= start
-            && end - mapping.offset_bytes <= mapping.range.end - mapping.range.start
-    })?;
-    let Some(mapping) = mappings.first() else { return Ok((Vec::new(), false)) };
-    let base = mapping.range.start - mapping.offset_bytes;
-    let range = base + start..base + end;
-    let mut found = Vec::new();
-    let mut unknown = false;
-    for tid in process.thread_ids()? {
-        if tid == process.pid() {
-            continue;
-        }
-        match process.thread_runs(tid, &range) {
-            Ok(Some(true)) => found.push(tid),
-            Ok(Some(false)) => {}
-            Ok(None) => unknown |= process.thread_state(tid).is_ok_and(|state| state == ThreadState::Running),
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((found, unknown))
 }

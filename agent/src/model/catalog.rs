@@ -8,7 +8,7 @@ mod markdown;
 
 use nodeprobe_ebpf::{
     DropReason,
-    histogram::{GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
+    histogram::{DRAIN_BOUNDS_NS, GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
 };
 
 pub use markdown::markdown;
@@ -157,6 +157,7 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Deopts.name(),
         Signal::ThreadPool.name(),
         Signal::Sockets.name(),
+        Signal::Microtasks.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -349,6 +350,21 @@ pub const SOCKET_BACKLOG: Metric = new(
     "Bytes that wait in the kernel in TCP sockets that have refused a write since they were last empty; what waits in the process \
      comes on top of it.",
 );
+pub const DRAIN_DURATION: Metric = histogram(
+    "nodeprobe.microtasks.drain.duration",
+    &[],
+    &DRAIN_BOUNDS_NS,
+    "Drains of the queue of microtasks (promise continuations), in which the event loop does nothing else. Looked at for some of \
+     the time only, as `--max-overhead` allows; `nodeprobe.microtasks.observed.time` tells how much.",
+);
+pub const DRAINS_SEEN_TIME: Metric = new(
+    "nodeprobe.microtasks.observed.time",
+    Instrument::Counter,
+    "s",
+    &[],
+    "For how long drains of the microtask queue were looked at. The rate of `nodeprobe.microtasks.drain.duration` divided by the \
+     rate of this is what it would be if they were looked at all the time.",
+);
 pub const STDIO_WRITE_DURATION: Metric = histogram(
     "nodeprobe.stdio.write.duration",
     &[STDIO_STREAM, STDIO_TYPE],
@@ -450,7 +466,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 31] = [
+pub const ALL: [&Metric; 33] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -468,6 +484,8 @@ pub const ALL: [&Metric; 31] = [
     &POOL_QUEUE,
     &SOCKET_RETRIES,
     &SOCKET_BACKLOG,
+    &DRAIN_DURATION,
+    &DRAINS_SEEN_TIME,
     &STDIO_WRITE_DURATION,
     &STDIO_BLOCKED_TIME,
     &STDIO_RETRIES,

@@ -45,6 +45,7 @@ pub struct ProcessInterval {
     pub rejections: Rejections,
     pub deopts: Deopts,
     pub pool: Pool,
+    pub microtasks: Microtasks,
     /// Writes to sockets that were refused because they are full, and those that are full at the end.
     pub sockets_refused: u64,
     pub backlogs: Vec<Backlog>,
@@ -53,6 +54,31 @@ pub struct ProcessInterval {
     pub threads: Vec<ThreadInterval>,
     /// The process ended in this interval.
     pub exited: bool,
+}
+
+/// Drains of microtask queues, as far as they were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Microtasks {
+    pub drains: Histogram,
+    /// For how much of the interval they were. A rate is a count divided by this.
+    pub seen_ns: u64,
+}
+
+impl Microtasks {
+    /// Share of the interval in which they were looked at.
+    pub fn seen_ratio(&self, duration_s: f64) -> f64 {
+        if duration_s > 0.0 { (self.seen_ns as f64 / 1e9 / duration_s).min(1.0) } else { 0.0 }
+    }
+
+    /// Drains per second; `None`: not looked at.
+    pub fn drains_per_s(&self) -> Option<f64> {
+        (self.seen_ns > 0).then(|| self.drains.count as f64 * 1e9 / self.seen_ns as f64)
+    }
+
+    /// Share of the time looked at that was spent in drains; those of several threads add up.
+    pub fn time_ratio(&self) -> Option<f64> {
+        (self.seen_ns > 0).then(|| self.drains.sum_ns as f64 / self.seen_ns as f64)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -139,6 +165,7 @@ fn process_between(
 ) -> ProcessInterval {
     let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
     let (mut pool, mut sockets_refused) = (Pool::default(), 0);
+    let mut drains = Histogram::default();
     let threads: Vec<ThreadInterval> = later
         .threads
         .iter()
@@ -150,6 +177,7 @@ fn process_between(
             deopts.merge(before.map_or(thread.deopts, |t| thread.deopts.since(t.deopts)));
             pool.merge(before.map_or(thread.pool, |t| thread.pool.since(t.pool)));
             sockets_refused += thread.sockets_refused.saturating_sub(before.map_or(0, |t| t.sockets_refused));
+            drains.merge(&since(before.map(|t| &t.drains), &thread.drains));
             thread_between(before, thread)
         })
         .collect();
@@ -184,6 +212,10 @@ fn process_between(
         rejections,
         deopts,
         pool,
+        microtasks: Microtasks {
+            drains,
+            seen_ns: later.drains_seen_ns.saturating_sub(earlier.map_or(0, |p| p.drains_seen_ns)),
+        },
         sockets_refused,
         backlogs: later.backlogs.clone(),
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),

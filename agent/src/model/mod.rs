@@ -42,10 +42,11 @@ pub enum Signal {
     Deopts,
     ThreadPool,
     Sockets,
+    Microtasks,
 }
 
 impl Signal {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EventLoop,
         Self::Stdio,
         Self::Gc,
@@ -57,6 +58,7 @@ impl Signal {
         Self::Deopts,
         Self::ThreadPool,
         Self::Sockets,
+        Self::Microtasks,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -72,6 +74,7 @@ impl Signal {
             Self::Deopts => "deopts",
             Self::ThreadPool => "thread_pool",
             Self::Sockets => "sockets",
+            Self::Microtasks => "microtasks",
         }
     }
 }
@@ -214,6 +217,8 @@ pub struct Thread {
     pub pool: Pool,
     /// Writes to sockets that were refused because they are full.
     pub sockets_refused: u64,
+    /// Drains of the microtask queue, of the time in which they were looked at: [`Process::drains_seen_ns`].
+    pub drains: Histogram,
 }
 
 /// One Node process.
@@ -232,6 +237,8 @@ pub struct Process {
     pub cpu_throttled_ns: Option<u64>,
     /// For how long the main thread was ready to run and had no processor, since it began.
     pub run_delay_ns: Option<u64>,
+    /// For how long drains of microtask queues were looked at, since observation began.
+    pub drains_seen_ns: u64,
     pub stdout: Stdio,
     pub stderr: Stdio,
     /// Sockets that are full, those that have been for longest first.

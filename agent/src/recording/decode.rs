@@ -22,7 +22,7 @@ use crate::{
         HeapChange, Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion, OccasionStack,
         Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Stdio,
         StreamKind, ThreadKind, ThreadStacks,
-        interval::{ProcessInterval, ThreadInterval},
+        interval::{Microtasks, ProcessInterval, ThreadInterval},
     },
 };
 
@@ -198,6 +198,10 @@ impl Tables {
             },
             deopts: Deopts { eager: bounded(line.deopts.0), lazy: bounded(line.deopts.1) },
             pool: pool(&line.pool),
+            microtasks: Microtasks {
+                drains: histogram(&line.microtasks.drains)?,
+                seen_ns: bounded(line.microtasks.seen_ns),
+            },
             sockets_refused: bounded(line.sockets_refused),
             backlogs: line.backlogs.iter().take(BACKLOGS_MAX).map(backlog).collect(),
             heap_used_bytes: line.heap_used_bytes.map(bounded),

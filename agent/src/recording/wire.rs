@@ -175,6 +175,15 @@ pub(super) struct PoolLine {
     pub(super) oldest_wait_ns: u64,
 }
 
+/// Drains of microtask queues, and for how long they were looked at.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct MicrotasksLine {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) drains: HistogramLine,
+    #[serde(default)]
+    pub(super) seen_ns: u64,
+}
+
 /// A socket that is full.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct BacklogLine {
@@ -207,6 +216,8 @@ pub(super) struct ProcessLine {
     pub(super) deopts: (u64, u64),
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) pool: PoolLine,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) microtasks: MicrotasksLine,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) sockets_refused: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -11,9 +11,9 @@ use super::{
     FORMAT, Header, VERSION,
     tables::Tables,
     wire::{
-        BacklogLine, CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, NoticeLine,
-        OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SampledLine, SleepLine, StallLine,
-        StdioLine, ThreadLine,
+        BacklogLine, CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, MicrotasksLine,
+        NoticeLine, OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SampledLine, SleepLine,
+        StallLine, StdioLine, ThreadLine,
     },
 };
 use crate::model::{
@@ -171,6 +171,7 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         rejections,
         deopts,
         pool,
+        microtasks,
         sockets_refused,
         backlogs,
         stdout,
@@ -192,6 +193,10 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
             max_wait_ns: pool.max_wait_ns,
             waiting: pool.waiting,
             oldest_wait_ns: pool.oldest_wait_ns,
+        },
+        microtasks: MicrotasksLine {
+            drains: histogram_line(&microtasks.drains),
+            seen_ns: microtasks.seen_ns,
         },
         sockets_refused: *sockets_refused,
         backlogs: backlogs.iter().map(backlog_line).collect(),

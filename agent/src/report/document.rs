@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{printable, timestamp};
 use crate::model::{
     Availability, Backlog, Causes, Culprit, Histogram, Interval, Pauses, Pool, PoolWork, Signal, Stdio,
-    interval::{ProcessInterval, ThreadInterval},
+    interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
 
@@ -49,6 +49,7 @@ pub struct ProcessReport {
     pub deopts: DeoptsReport,
     pub thread_pool: PoolReport,
     pub sockets: SocketsReport,
+    pub microtasks: MicrotasksReport,
     pub stdio: StdioReport,
     pub threads: Vec<ThreadReport>,
 }
@@ -140,6 +141,20 @@ pub struct BacklogReport {
     /// In the kernel; what waits in the process comes on top of it.
     pub queued_bytes: Option<u64>,
     pub age_s: f64,
+}
+
+/// Drains of microtask queues, looked at for `seen_ratio` of the interval; all but that `null`: not looked at in it.
+#[derive(Debug, Serialize)]
+pub struct MicrotasksReport {
+    pub seen_ratio: Option<f64>,
+    /// Seen.
+    pub drains: Option<u64>,
+    /// Estimates: what was seen by the time it was looked at.
+    pub drains_per_s: Option<f64>,
+    pub time_ratio: Option<f64>,
+    pub drain_p50_s: Option<f64>,
+    pub drain_p99_s: Option<f64>,
+    pub drain_max_s: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -277,6 +292,11 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
         },
         thread_pool: of_pool(&process.pool, is_observed(&process.signals, Signal::ThreadPool)),
         sockets: of_sockets(process, is_observed(&process.signals, Signal::Sockets)),
+        microtasks: of_microtasks(
+            &process.microtasks,
+            is_observed(&process.signals, Signal::Microtasks),
+            interval.duration_s,
+        ),
         stdio: StdioReport {
             stdout: of_stream(&process.stdout, stdio_observed),
             stderr: of_stream(&process.stderr, stdio_observed),
@@ -331,6 +351,21 @@ fn of_sockets(process: &ProcessInterval, observed: bool) -> SocketsReport {
     SocketsReport {
         eagain: observed.then_some(process.sockets_refused),
         backlogs: observed.then(|| process.backlogs.iter().map(backlog).collect()),
+    }
+}
+
+fn of_microtasks(microtasks: &Microtasks, observed: bool, duration_s: f64) -> MicrotasksReport {
+    let observed = observed || microtasks.seen_ns > 0;
+    let is_seen = microtasks.seen_ns > 0;
+    let drains = &microtasks.drains;
+    MicrotasksReport {
+        seen_ratio: observed.then(|| seconds(microtasks.seen_ratio(duration_s))),
+        drains: is_seen.then_some(drains.count),
+        drains_per_s: microtasks.drains_per_s().map(seconds),
+        time_ratio: microtasks.time_ratio().map(seconds),
+        drain_p50_s: quantile_s(drains, 0.5).filter(|_| is_seen),
+        drain_p99_s: quantile_s(drains, 0.99).filter(|_| is_seen),
+        drain_max_s: max_s(drains).filter(|_| is_seen),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::{
     Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange, Histogram,
     Identity, Interval, LongPause, Pauses, Pool, Process, ProcessId, Rejections, Signal, Sleep, Stack,
     StackTime, Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
-    interval::{ProcessInterval, ThreadInterval},
+    interval::{Microtasks, ProcessInterval, ThreadInterval},
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -97,6 +97,7 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         rejections: Rejections::default(),
         deopts: Deopts::default(),
         pool: Pool::default(),
+        microtasks: Microtasks::default(),
         sockets_refused: 0,
         backlogs: Vec::new(),
         stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
@@ -317,6 +318,7 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         cpu: None,
         cpu_throttled_ns: None,
         run_delay_ns: None,
+        drains_seen_ns: 0,
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),
         backlogs: Vec::new(),

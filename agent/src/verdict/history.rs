@@ -13,7 +13,8 @@ use super::{Mode, thresholds::OUTSIDE_HEAP_FROM_S};
 use crate::{
     model::{
         Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
-        Pool, Stack, StackTime, Stall, StreamKind, ThreadKind, interval::ProcessInterval,
+        Pool, Stack, StackTime, Stall, StreamKind, ThreadKind,
+        interval::{Microtasks, ProcessInterval},
     },
     stack::culprit::culprit,
 };
@@ -69,6 +70,7 @@ struct Seen {
     heap_used_bytes: Option<u64>,
     uptime_s: f64,
     pool: Pool,
+    microtasks: Microtasks,
     sockets_refused: u64,
     backlogs: Vec<Backlog>,
     stacks: Vec<StackTime>,
@@ -173,6 +175,7 @@ impl History {
         seen.deopts = process.deopts.total();
         (seen.rss_bytes, seen.heap_used_bytes) = (process.rss_bytes, process.heap_used_bytes);
         seen.uptime_s = process.uptime_s;
+        seen.microtasks = process.microtasks.clone();
         (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);
         seen.backlogs.clone_from(&process.backlogs);
         // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
@@ -422,6 +425,15 @@ impl History {
     }
 
     /// What libuv's pool of threads had to do; what waits is that at the end of the window.
+    pub fn microtasks(&self) -> Microtasks {
+        let mut sum = Microtasks::default();
+        for seen in &self.seen {
+            sum.drains.merge(&seen.microtasks.drains);
+            sum.seen_ns += seen.microtasks.seen_ns;
+        }
+        sum
+    }
+
     pub fn pool(&self) -> Pool {
         let mut pool = Pool::default();
         for seen in &self.seen {

@@ -38,13 +38,18 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         percent(share),
         duration(longest_s)
     );
-    let finding = Finding::new(MODE, severity, history, summary).with([
+    let mut finding = Finding::new(MODE, severity, history, summary).with([
         ("stalls", stalls.count as f64),
         ("stalled_ratio", share),
         ("longest_stall_s", longest_s),
         ("under_microtasks_ratio", part(under)),
         ("promise_machinery_ratio", part(machinery)),
     ]);
+    // Looked at for some of the time, so the longest stall may not be among them.
+    let drains = history.microtasks();
+    if let (Some(p99_s), Some(per_s)) = (drains.drains.quantile_s(0.99), drains.drains_per_s()) {
+        finding = finding.with([("drains_per_s", per_s), ("drain_p99_s", p99_s)]);
+    }
     Some(finding.blaming(history.blamed_for_stalls(&RUNNING)))
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         deopts: Deopts::default(),
         pool: Pool::default(),
         sockets_refused: 0,
+        drains: Histogram::default(),
     }
 }
 
@@ -132,6 +133,7 @@ pub(crate) fn process(pid: u32) -> Process {
         cpu_throttled_ns: None,
         cpu: Some(CpuTime { user_ns: 7 * SECOND, system_ns: 2 * SECOND }),
         run_delay_ns: None,
+        drains_seen_ns: 0,
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
         backlogs: Vec::new(),

@@ -17,12 +17,12 @@ use crate::{
     model::{
         Cause, ProcessId, Signal, ThreadKind,
         catalog::{
-            self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION,
-            GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE,
-            POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
-            PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE,
-            STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM,
-            STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
+            self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION, DRAINS_SEEN_TIME, EVENTLOOP_TIME,
+            EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE,
+            ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME,
+            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG,
+            SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO,
+            STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
     },
     verdict::Mode,
@@ -83,6 +83,7 @@ impl Encoder {
         self.gc(process, &mut metrics);
         self.happenings(process, &mut metrics);
         self.queues(process, &mut metrics);
+        self.microtasks(process, &mut metrics);
         self.stdio(process, &mut metrics);
         self.whole_process(process, &mut metrics);
         let scope = InstrumentationScope {
@@ -207,6 +208,16 @@ impl Encoder {
             let refused = process.counters.sockets_refused;
             metrics.extend(numbers(&SOCKET_RETRIES, counters, [(vec![], whole(refused))]));
             metrics.extend(numbers(&SOCKET_BACKLOG, sizes, [(vec![], whole(process.backlog_bytes))]));
+        }
+    }
+
+    fn microtasks(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        // What was seen stays seen, also while the governor keeps the probes out.
+        if process.has(Signal::Microtasks) || process.counters.drains_seen_ns > 0 {
+            let drains = [(vec![], &process.durations.drains)];
+            let seen = [(vec![], seconds(process.counters.drains_seen_ns))];
+            metrics.extend(histograms(&DRAIN_DURATION, self.histograms, self.durations(process), drains));
+            metrics.extend(numbers(&DRAINS_SEEN_TIME, self.counters(process), seen));
         }
     }
 

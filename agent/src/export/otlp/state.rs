@@ -61,6 +61,8 @@ pub(super) struct Counters {
     pub(super) deopts: Deopts,
     pub(super) pool: Pool,
     pub(super) sockets_refused: u64,
+    /// For how long drains of microtask queues were looked at.
+    pub(super) drains_seen_ns: u64,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -70,6 +72,7 @@ pub(super) struct Durations {
     pub(super) stalls: [Stalls; 2],
     pub(super) gc: [Histogram; 2],
     pub(super) stdio: BTreeMap<StdioKey, Histogram>,
+    pub(super) drains: Histogram,
 }
 
 /// One process as it will be exported next.
@@ -106,6 +109,7 @@ pub(super) struct ProcessState {
     unclaimed: [Unclaimed; 2],
     stdio: [Stdio; 2],
     cpu: Option<CpuTime>,
+    drains_seen_ns: u64,
 }
 
 impl ProcessState {
@@ -153,6 +157,7 @@ impl ProcessState {
             threads: HashMap::new(),
             unclaimed: [Unclaimed::default(), Unclaimed::default()],
             stdio: [Stdio::default(), Stdio::default()],
+            drains_seen_ns: 0,
             cpu: if baseline { process.cpu } else { Some(CpuTime::default()) },
         }
     }
@@ -183,6 +188,8 @@ impl ProcessState {
                 .filter(|stall| knows_causes && stall.process == process.id && stall.thread == kind);
             self.unclaimed[slot(kind)].divide(counted, told, &mut self.durations.stalls[slot(kind)]);
         }
+        self.counters.drains_seen_ns += process.drains_seen_ns.saturating_sub(self.drains_seen_ns);
+        self.drains_seen_ns = process.drains_seen_ns;
         self.threads.retain(|key, _| process.threads.iter().any(|thread| key_of(thread) == *key));
         self.add_stdio(0, "stdout", &process.stdout);
         self.add_stdio(1, "stderr", &process.stderr);
@@ -214,6 +221,7 @@ impl ProcessState {
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
         self.durations.gc[0].merge(&thread.minor.durations.since(&before.minor.durations));
         self.durations.gc[1].merge(&thread.major.durations.since(&before.major.durations));
+        self.durations.drains.merge(&thread.drains.since(&before.drains));
         let turn = self.current_turn_ns[kind].get_or_insert(0);
         *turn = (*turn).max(thread.current_turn_ns.unwrap_or(0));
         // Time includes the present state, and that may be corrected later: what was counted stays counted.
@@ -281,6 +289,7 @@ fn blank(thread: &Thread) -> Thread {
         deopts: Deopts::default(),
         pool: Pool::default(),
         sockets_refused: 0,
+        drains: Histogram::default(),
     }
 }
 

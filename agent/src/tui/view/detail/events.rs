@@ -14,7 +14,7 @@ use crate::{
     model::{Availability, GcKind, Signal, Stall, Stdio},
     report::{
         document::{is_observed, max_s},
-        quantity::{UNKNOWN, bytes, or_unknown, percent},
+        quantity::{UNKNOWN, bytes, milliseconds, or_unknown, percent},
         stall::division,
         timestamp::time_of_day,
     },
@@ -86,10 +86,29 @@ fn stream_line(
         or_unknown(per_second(stream.bytes), |rate| bytes(rate as u64)),
         rate(stream.writes),
         or_unknown(blocked, percent),
-        or_unknown(longest, crate::report::quantity::milliseconds),
+        or_unknown(longest, milliseconds),
         rate(stream.eagain),
     );
     Line::styled(text, style(Level::of(blocked, 0.01, 0.05)))
+}
+
+/// Drains of microtask queues; `None` where they are not looked at.
+pub(super) fn microtasks<'a>(context: &Context<'a>) -> Option<Section<'a>> {
+    let (palette, microtasks) = (context.palette, &context.process.microtasks);
+    let per_s = microtasks.drains_per_s()?;
+    let longest_s = microtasks.drains.interval_max_ns.map(|ns| ns as f64 / 1e9);
+    let text = format!(
+        "{per_s:.0} drains/s   {} of the time   p99 {} ms   longest {} ms",
+        or_unknown(microtasks.time_ratio(), percent),
+        or_unknown(microtasks.drains.quantile_s(0.99), milliseconds),
+        or_unknown(longest_s, milliseconds),
+    );
+    let seen = format!(
+        "looked at {} of the time",
+        percent(microtasks.seen_ratio(context.history.interval().duration_s))
+    );
+    let line = Line::styled(text, palette.level(Level::of(longest_s, 0.05, 0.5)));
+    Some(list("Microtasks", seen, palette.dim, vec![line]))
 }
 
 /// The last stalls of all threads of the process, newest first; the log of its own has the rest.

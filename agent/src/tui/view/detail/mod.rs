@@ -126,14 +126,19 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
     let stalls = events::stalls(context);
     let pauses = events::pauses(context);
     let mut sections: Vec<Section<'_>> = events::unavailable(context).into_iter().collect();
+    let microtasks = events::microtasks(context);
     let last = if body.width >= TWO_COLUMNS_WIDTH {
         let half = (body.width - GAP) / 2;
         let right = Rect { x: body.x + half + GAP, width: body.width - half - GAP, ..body };
         stack(frame, Rect { width: half, ..body }, vec![turns, utilization, p99, gc], 0, palette);
-        sections.extend([streams, stalls, pauses]);
+        sections.push(streams);
+        sections.extend(microtasks);
+        sections.extend([stalls, pauses]);
         stack(frame, right, sections, scroll, palette)
     } else {
-        sections.extend([turns, utilization, p99, streams, stalls, gc, pauses]);
+        sections.extend([turns, utilization, p99, streams]);
+        sections.extend(microtasks);
+        sections.extend([stalls, gc, pauses]);
         stack(frame, body, sections, scroll, palette)
     };
     scroll.min(last)

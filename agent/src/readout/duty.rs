@@ -1,0 +1,40 @@
+//! The table of processes with an open window; see `governor`.
+
+use aya::maps::{HashMap, MapData, MapError};
+use nodeprobe_ebpf::DutyRecord;
+
+use super::maps::Wire;
+
+// SAFETY: the contract's `wire_record!` asserts that it has no padding, and all fields are integers, so every bit pattern is
+// valid.
+unsafe impl aya::Pod for Wire<DutyRecord> {}
+
+/// The agent writes records, the programs count in them.
+pub struct DutyTable(HashMap<MapData, u32, Wire<DutyRecord>>);
+
+impl DutyTable {
+    pub(crate) const fn new(map: HashMap<MapData, u32, Wire<DutyRecord>>) -> Self {
+        Self(map)
+    }
+
+    /// Hits since the window was opened; 0 without one.
+    pub fn hits(&self, pid: u32, group: usize) -> u64 {
+        self.0.get(&pid, 0).map_or(0, |record| record.0.hits[group])
+    }
+
+    /// Lets the programs of `group` count in this process, in a window of this number.
+    ///
+    /// # Errors
+    /// The table is full or cannot be written.
+    pub fn open(&mut self, pid: u32, group: usize, number: u64) -> Result<(), MapError> {
+        let mut record = DutyRecord::ZERO;
+        record.windows[group] = number;
+        self.0.insert(pid, Wire(record), 0)
+    }
+
+    /// Ends it.
+    pub fn close(&mut self, pid: u32) {
+        // Absent is as good as removed.
+        drop(self.0.remove(&pid));
+    }
+}
