@@ -220,6 +220,7 @@ fn decode(
             urgency.relax();
         }
         decoder.housekeeping(shared);
+        lock(shared).find_contexts();
     }
 }
 

@@ -11,7 +11,7 @@ use nodeprobe_ebpf::gc_stop;
 use crate::{
     binary::{Binary, Engine, FileOffset, Hook, Instruction, Roles, Rule},
     model::{Availability, Signal},
-    v8::Layout,
+    v8::{ContextLayout, FrameLayout, Layout},
 };
 
 /// What to attach for one process, and what it will be able to tell.
@@ -29,6 +29,8 @@ pub struct Plan {
     pub microtasks: Option<WindowedProbes>,
     /// The code of `Worker::Run`, to tell workers that run already by the return addresses on their stacks.
     pub worker_run: Option<CodeRange>,
+    /// Where async contexts are kept; with frames where this V8 could keep them so.
+    pub async_context: Option<ContextLayout>,
 }
 
 /// One probe.
@@ -113,6 +115,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     add_points(&mut points, v8, &[Hook::NewPage]);
     let (rejections, deopts, thread_pool) = (rejections(node), deopts(v8), thread_pool(libuv));
     let microtasks = microtasks(v8);
+    let async_context = async_context(node, v8);
     if rejections.is_ok() {
         add_points(&mut points, node, &[Hook::PromiseReject]);
     }
@@ -139,6 +142,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::Deopts => availability(deopts.as_ref().err()),
             Signal::ThreadPool => availability(thread_pool.as_ref().err()),
             Signal::Microtasks => availability(microtasks.as_ref().err()),
+            Signal::AsyncContext => availability(async_context.as_ref().err()),
         };
         (signal, availability)
     });
@@ -149,6 +153,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         backend_fd_offset: event_loop.ok(),
         microtasks: microtasks.ok(),
         worker_run: node.and_then(|(file, binary)| Some(CodeRange { file, range: binary.worker_run()? })),
+        async_context: async_context.ok(),
     }
 }
 
@@ -310,6 +315,24 @@ fn thread_pool(libuv: Component<'_>) -> Result<(), String> {
             hook,
         ))
     })
+}
+
+/// Frames are absent from what is returned where V8 has none or hides them.
+fn async_context(node: Component<'_>, v8: Component<'_>) -> Result<ContextLayout, String> {
+    let Some((_, node)) = node else {
+        return Err("no Node symbols in the executable or a mapped libnode.so".to_owned());
+    };
+    let ids_offset = node.async_ids_offset.ok_or(
+        "this Node keeps its async ids in an unknown place (AsyncHooksGetExecutionAsyncId is missing or has an unknown shape)",
+    )?;
+    let frame = v8.and_then(|(_, v8)| {
+        let oddball_type = *v8.engine.metadata.get("type_Oddball__ODDBALL_TYPE")?;
+        Some(FrameLayout {
+            offset: v8.context_frame_offset?,
+            oddball_type: u16::try_from(oddball_type).ok()?,
+        })
+    });
+    Ok(ContextLayout { ids_offset, frame })
 }
 
 /// `what`, with the reason the analysis gave.

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     model::{Availability, Identity, ProcessId, Signal, Stdio},
-    v8::{Layout, V8File},
+    v8::{ContextLayout, Layout, V8File},
 };
 
 /// One observed process.
@@ -37,6 +37,8 @@ pub struct Target {
     pub drains_seen: Seen,
     /// What its stacks are decoded with; `None`: they cannot be, see `signals`.
     pub stacks: Option<StackSource>,
+    /// Where its threads keep async contexts; `None`: not known, see `signals`.
+    pub async_context: Option<ContextLayout>,
 }
 
 /// For how long something was looked at, in windows.
@@ -104,6 +106,7 @@ impl Target {
             thread_names: HashMap::new(),
             drains_seen: Seen::default(),
             stacks: None,
+            async_context: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! an invalid bit pattern would be undefined behaviour in the reader.
 #![no_std]
 
+pub mod context_record;
 pub mod drop_reason;
 pub mod duty_record;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod stdio_record;
 pub mod thread;
 pub mod walk;
 
+pub use context_record::{ContextRecord, ContextRequest};
 pub use drop_reason::DropReason;
 pub use duty_record::DutyRecord;
 pub use event::{Event, EventKind};

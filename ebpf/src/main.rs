@@ -12,6 +12,8 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 #[cfg(target_arch = "bpf")]
+mod async_context;
+#[cfg(target_arch = "bpf")]
 mod counter;
 #[cfg(target_arch = "bpf")]
 mod deopts;

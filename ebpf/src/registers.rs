@@ -19,6 +19,12 @@ const FIRST_ARGUMENT: usize = 112;
 #[cfg(bpf_target_arch = "aarch64")]
 const FIRST_ARGUMENT: usize = 272;
 
+/// Of `si`, and of `regs[1]`.
+#[cfg(bpf_target_arch = "x86_64")]
+const SECOND_ARGUMENT: usize = 104;
+#[cfg(bpf_target_arch = "aarch64")]
+const SECOND_ARGUMENT: usize = 8;
+
 #[cfg(bpf_target_arch = "x86_64")]
 const PC_SP_FP: [usize; 3] = [128, 152, 32];
 #[cfg(bpf_target_arch = "aarch64")]
@@ -70,6 +76,18 @@ pub(crate) fn syscall_number() -> u32 {
 #[inline(always)]
 pub(crate) fn first_argument() -> u64 {
     read::<u64>(FIRST_ARGUMENT)
+}
+
+/// What it was given second, unchanged as well.
+#[inline(always)]
+pub(crate) fn second_argument() -> u64 {
+    read::<u64>(SECOND_ARGUMENT)
+}
+
+/// Where a walk begins, in a tracepoint of a system call.
+#[inline(always)]
+pub(crate) fn of_syscall() -> Registers {
+    Registers { pc: pc(), sp: sp(), fp: fp() }
 }
 
 #[inline(always)]

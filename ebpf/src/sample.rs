@@ -26,6 +26,11 @@ pub const SAMPLE_DEOPT: u32 = 64;
 pub const SAMPLE_ALLOCATION: u32 = 128;
 /// Work is handed to libuv's pool of threads, where work has had to wait.
 pub const SAMPLE_POOL: u32 = 256;
+/// A request is answered by a callback without its async context. `descriptor` is that of the request if a stack was taken when it
+/// was read ([`SAMPLE_REQUEST`]), which tells whether it had one; else -1, and it had.
+pub const SAMPLE_CONTEXT: u32 = 512;
+/// Something is written in the callback that has read the request of `descriptor`.
+pub const SAMPLE_REQUEST: u32 = 1024;
 
 /// Time between two samples of a processor, nanoseconds: 126 per second, six in a stall of 50 ms. Not a divisor of the
 /// periods that timers of applications have.

@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 29] = [
+const PROCESS: [(&str, Type, Null); 33] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -59,6 +59,10 @@ const PROCESS: [(&str, Type, Null); 29] = [
     ("/microtasks/drains_per_s", Number, Allowed),
     ("/microtasks/time_ratio", Number, Allowed),
     ("/microtasks/drain_max_s", Number, Allowed),
+    ("/async_context/seen_ratio", Number, Allowed),
+    ("/async_context/answers", Integer, Allowed),
+    ("/async_context/with_context", Integer, Allowed),
+    ("/async_context/without_context", Integer, Allowed),
     ("/stdio", Object, Never),
     ("/threads", List, Never),
 ];
@@ -205,6 +209,7 @@ mod tests {
                 "sockets": {"eagain": null, "backlogs": null},
                 "microtasks": {"seen_ratio": 0.5, "drains": 1, "drains_per_s": 2.0, "time_ratio": 0.1, "drain_p50_s": 0.1,
                     "drain_p99_s": 0.1, "drain_max_s": 0.1},
+                "async_context": {"seen_ratio": 1.0, "answers": 2, "with_context": 1, "without_context": 1},
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}]
             }]

@@ -26,6 +26,7 @@ use tempfile::TempDir;
 on_every_node!(
     services_that_wait_are_told_apart,
     a_full_thread_pool_is_told,
+    lost_contexts_are_told_from_kept_and_from_none,
     starvation_and_a_leak_are_told_apart,
     microtasks_and_garbage_are_told_apart,
     shapes_are_told_from_a_bounded_cache,
@@ -246,6 +247,10 @@ fn services_that_wait_are_told_apart(node: &Node) {
 
 fn a_full_thread_pool_is_told(node: &Node) {
     diagnose(node, &["threadpool-saturation"], &[]);
+}
+
+fn lost_contexts_are_told_from_kept_and_from_none(node: &Node) {
+    diagnose(node, &["async-context-loss", "healthy-context"], &[]);
 }
 
 fn starvation_and_a_leak_are_told_apart(node: &Node) {

@@ -168,6 +168,82 @@ pub(super) fn calls(
     }
 }
 
+/// Displacement of the pointer through which `AsyncHooksGetExecutionAsyncId` reads the double that it returns:
+/// `mov disp(%env),%rax; movsd (%rax),%xmm0`, with nothing but the epilogue in between. Not on aarch64.
+pub(super) fn double_behind_field(architecture: Architecture, code: &[u8]) -> Option<u32> {
+    /// `node::Environment` has some KiB.
+    const PLAUSIBLE: Range<u64> = 8..16_384;
+    if architecture != Architecture::X86_64 {
+        return None;
+    }
+    let mut pointer = None;
+    let mut found = None;
+    for instruction in x86_instructions(code, VirtualAddress(0)) {
+        let is_load = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op1_kind() == OpKind::Memory
+            && instruction.memory_index() == Register::None;
+        match instruction.mnemonic() {
+            Mnemonic::INVALID => return None,
+            _ if is_load && instruction.op0_register() == Register::RAX => {
+                let displacement = instruction.memory_displacement64();
+                pointer = Some(displacement).filter(|displacement| PLAUSIBLE.contains(displacement));
+            }
+            Mnemonic::Movsd
+                if instruction.op0_register() == Register::XMM0
+                    && instruction.op1_kind() == OpKind::Memory
+                    && instruction.memory_base() == Register::RAX =>
+            {
+                let is_first = instruction.memory_displacement64() == 0;
+                let displacement = pointer.filter(|_| is_first)? as u32;
+                if found.replace(displacement).is_some_and(|before| before != displacement) {
+                    return None;
+                }
+            }
+            // Registers that the function has saved are restored between the two.
+            Mnemonic::Mov if is_load && instruction.memory_base() == Register::RBP => {}
+            Mnemonic::Pop => {}
+            _ => pointer = None,
+        }
+    }
+    found
+}
+
+/// Displacement of the field of `this` that a method hands out in a handle: it is loaded into a register, which is stored where the
+/// handle points to, after the loads of the handle's own place from the same object. Not on aarch64.
+pub(super) fn field_in_handle(architecture: Architecture, code: &[u8]) -> Option<u32> {
+    if architecture != Architecture::X86_64 {
+        return None;
+    }
+    let mut fields: Vec<(Register, u64)> = Vec::new();
+    for instruction in x86_instructions(code, VirtualAddress(0)) {
+        if instruction.mnemonic() != Mnemonic::Mov {
+            if instruction.mnemonic() == Mnemonic::INVALID || instruction.mnemonic() == Mnemonic::Call {
+                return None;
+            }
+            continue;
+        }
+        let has_index = instruction.memory_index() != Register::None;
+        if instruction.op1_kind() == OpKind::Memory
+            && instruction.memory_base() == Register::RDI
+            && !has_index
+        {
+            fields.retain(|(register, _)| *register != instruction.op0_register());
+            fields.push((instruction.op0_register(), instruction.memory_displacement64()));
+        } else if instruction.op0_kind() == OpKind::Memory
+            && instruction.memory_base() == Register::RAX
+            && !has_index
+            && instruction.memory_displacement64() == 0
+        {
+            let stored = instruction.op1_register();
+            let (_, displacement) = fields.iter().find(|(register, _)| *register == stored)?;
+            return u32::try_from(*displacement).ok();
+        } else if instruction.op0_kind() == OpKind::Register && instruction.op0_register() != Register::RBP {
+            fields.retain(|(register, _)| *register != instruction.op0_register());
+        }
+    }
+    None
+}
+
 /// Registers of x86-64 that keep their value over calls.
 const PRESERVED: [Register; 5] = [Register::RBX, Register::R12, Register::R13, Register::R14, Register::R15];
 
@@ -364,6 +440,56 @@ mod tests {
         // bl +0x1000
         assert!(calls(Architecture::Aarch64, &0x9400_0400_u32.to_le_bytes(), START, callee));
         assert!(!calls(Architecture::Aarch64, &0x9400_0401_u32.to_le_bytes(), START, callee));
+    }
+
+    #[test]
+    fn the_pointer_to_async_ids_is_read_where_the_double_comes_from() {
+        let on_x86 = |code: &[u8]| double_behind_field(Architecture::X86_64, code);
+        // Node 20: mov 0x10f(%rax),%r12 .. mov 0x480(%r12),%rax; mov -0x8(%rbp),%r12; movsd (%rax),%xmm0; leave; ret
+        let gcc = [
+            0x4c, 0x8b, 0xa0, 0x0f, 0x01, 0x00, 0x00, 0x49, 0x8b, 0x84, 0x24, 0x80, 0x04, 0x00, 0x00, 0x4c,
+            0x8b, 0x65, 0xf8, 0xf2, 0x0f, 0x10, 0x00, 0xc9, 0xc3,
+        ];
+        assert_eq!(on_x86(&gcc), Some(0x480));
+        assert_eq!(double_behind_field(Architecture::Aarch64, &gcc), None);
+        // Node 26: test %rax,%rax; je; mov 0x480(%rax),%rax; movsd (%rax),%xmm0; pop %rbp; ret
+        let clang = [
+            0x48, 0x85, 0xc0, 0x74, 0x0d, 0x48, 0x8b, 0x80, 0x80, 0x04, 0x00, 0x00, 0xf2, 0x0f, 0x10, 0x00,
+            0x5d, 0xc3,
+        ];
+        assert_eq!(on_x86(&clang), Some(0x480));
+        // movsd 0x8(%rax),%xmm0 is another element, movsd (%rax) after a call another's result.
+        assert_eq!(on_x86(&[0x48, 0x8b, 0x80, 0x80, 0x04, 0, 0, 0xf2, 0x0f, 0x10, 0x40, 0x08, 0xc3]), None);
+        assert_eq!(
+            on_x86(&[0x48, 0x8b, 0x80, 0x80, 0x04, 0, 0, 0xe8, 0, 0, 0, 0, 0xf2, 0x0f, 0x10, 0x00, 0xc3]),
+            None
+        );
+        assert_eq!(on_x86(&[0xc3]), None);
+    }
+
+    #[test]
+    fn the_context_is_what_the_handle_is_filled_with() {
+        let on_x86 = |code: &[u8]| field_in_handle(Architecture::X86_64, code);
+        // Node 24: mov 0x278(%rdi),%r12; mov 0x230(%rdi),%rax; cmp 0x238(%rdi),%rax; je; lea 0x8(%rax),%rdx;
+        // mov %rdx,0x230(%rdi); mov %r12,(%rax)
+        let gcc = [
+            0x4c, 0x8b, 0xa7, 0x78, 0x02, 0x00, 0x00, 0x48, 0x8b, 0x87, 0x30, 0x02, 0x00, 0x00, 0x48, 0x3b,
+            0x87, 0x38, 0x02, 0x00, 0x00, 0x74, 0x17, 0x48, 0x8d, 0x50, 0x08, 0x48, 0x89, 0x97, 0x30, 0x02,
+            0x00, 0x00, 0x4c, 0x89, 0x20,
+        ];
+        assert_eq!(on_x86(&gcc), Some(0x278));
+        assert_eq!(field_in_handle(Architecture::Aarch64, &gcc), None);
+        // Node 26: mov 0x230(%rdi),%rax; mov 0x2a8(%rdi),%rcx; cmp; je; lea; mov %rdx,0x230(%rdi); mov %rcx,(%rax)
+        let clang = [
+            0x48, 0x8b, 0x87, 0x30, 0x02, 0x00, 0x00, 0x48, 0x8b, 0x8f, 0xa8, 0x02, 0x00, 0x00, 0x48, 0x3b,
+            0x87, 0x38, 0x02, 0x00, 0x00, 0x74, 0x10, 0x48, 0x8d, 0x50, 0x08, 0x48, 0x89, 0x97, 0x30, 0x02,
+            0x00, 0x00, 0x48, 0x89, 0x08,
+        ];
+        assert_eq!(on_x86(&clang), Some(0x2a8));
+        // The register holds something else by then: mov 0x278(%rdi),%r12; mov %rsi,%r12; mov %r12,(%rax).
+        let other = [0x4c, 0x8b, 0xa7, 0x78, 0x02, 0, 0, 0x49, 0x89, 0xf4, 0x4c, 0x89, 0x20];
+        assert_eq!(on_x86(&other), None);
+        assert_eq!(on_x86(&[0xc3]), None);
     }
 
     #[test]

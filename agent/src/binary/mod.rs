@@ -241,6 +241,11 @@ pub struct Binary {
     pub backend_fd_offset: Option<u32>,
     /// Where V8 keeps the heap sizes around a collection; `None`: not known.
     pub gc_sizes: Option<GcSizes>,
+    /// Where `node::Environment` keeps the address of its async ids, as `AsyncHooksGetExecutionAsyncId` of this very file reads it.
+    pub async_ids_offset: Option<u32>,
+    /// Where `v8::Isolate` keeps the async context of what it executes, as `GetContinuationPreservedEmbedderData` of this very file
+    /// reads it; Node 22 and later.
+    pub context_frame_offset: Option<u32>,
     /// What V8 says of itself to debuggers; empty without V8.
     pub engine: Engine,
 }
@@ -329,7 +334,8 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
     );
     // Only Node says its version, and searching for it costs most of the time.
     let node_version = if has.node { version::node_version(&elf, &sections)? } else { None };
-    let Survey { points, missing, backend_fd_offset, gc_sizes } = survey::survey(&elf, &found, has);
+    let Survey { points, missing, backend_fd_offset, gc_sizes, async_ids_offset, context_frame_offset } =
+        survey::survey(&elf, &found, has);
     let engine = engine::engine(&elf, &found);
     Ok(Binary {
         build_id: elf.build_id()?,
@@ -343,6 +349,8 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
         missing,
         backend_fd_offset,
         gc_sizes,
+        async_ids_offset,
+        context_frame_offset,
         engine,
     })
 }

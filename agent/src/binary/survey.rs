@@ -28,6 +28,8 @@ pub(super) struct Survey {
     pub(super) missing: BTreeMap<Hook, String>,
     pub(super) backend_fd_offset: Option<u32>,
     pub(super) gc_sizes: Option<GcSizes>,
+    pub(super) async_ids_offset: Option<u32>,
+    pub(super) context_frame_offset: Option<u32>,
 }
 
 /// Surveys the components that the file has.
@@ -37,8 +39,10 @@ pub(super) fn survey(elf: &Elf<'_>, found: &Found, has: Roles) -> Survey {
     surveyor.run(has);
     let backend_fd_offset = surveyor.backend_fd_offset();
     let gc_sizes = surveyor.gc_sizes();
+    let async_ids_offset = surveyor.async_ids_offset();
+    let context_frame_offset = surveyor.context_frame_offset();
     let Surveyor { points, missing, .. } = surveyor;
-    Survey { points, missing, backend_fd_offset, gc_sizes }
+    Survey { points, missing, backend_fd_offset, gc_sizes, async_ids_offset, context_frame_offset }
 }
 
 struct Surveyor<'elf> {
@@ -324,6 +328,22 @@ impl Surveyor<'_> {
             code::stored_result(self.elf.architecture, &code, function.address, size_of_objects)
         };
         Some(GcSizes { before: stored(Meaning::StartInSafepoint)?, after: stored(Meaning::StopInSafepoint)? })
+    }
+
+    fn async_ids_offset(&self) -> Option<u32> {
+        let function = *self.functions(Meaning::ExecutionAsyncId).first()?;
+        let code = self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()?;
+        code::double_behind_field(self.elf.architecture, &code)
+    }
+
+    /// All that read it must agree.
+    fn context_frame_offset(&self) -> Option<u32> {
+        let mut offsets = self.functions(Meaning::ContinuationData).into_iter().map(|function| {
+            let code = self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()?;
+            code::field_in_handle(self.elf.architecture, &code)
+        });
+        let first = offsets.next()??;
+        offsets.all(|offset| offset == Some(first)).then_some(first)
     }
 
     fn backend_fd_offset(&self) -> Option<u32> {

@@ -17,6 +17,8 @@ pub(super) enum Meaning {
     WorkerRun,
     UvRun,
     UvBackendFd,
+    ExecutionAsyncId,
+    ContinuationData,
     CollectGarbage,
     MinorCollection,
     MajorCollection,
@@ -63,7 +65,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 44] = [
+const WANTED: [(Name, Meaning); 47] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -71,6 +73,11 @@ const WANTED: [(Name, Meaning); 44] = [
     (Exact("_ZN4node6worker6Worker3RunEv"), Meaning::WorkerRun),
     (Exact("uv_run"), Meaning::UvRun),
     (Exact("uv_backend_fd"), Meaning::UvBackendFd),
+    // By isolate, in every version; by context as well since Node 22.
+    (Exact("_ZN4node29AsyncHooksGetExecutionAsyncIdEPN2v87IsolateE"), Meaning::ExecutionAsyncId),
+    // Of the isolate since V8 12; before, of the context.
+    (Exact("_ZN2v87Isolate36GetContinuationPreservedEmbedderDataEv"), Meaning::ContinuationData),
+    (Exact("_ZN2v87Isolate38GetContinuationPreservedEmbedderDataV2Ev"), Meaning::ContinuationData),
     (Overloads("_ZN2v88internal4Heap14CollectGarbageE"), Meaning::CollectGarbage),
     (Exact("_ZN2v88internal4Heap8ScavengeEv"), Meaning::MinorCollection),
     (Exact("_ZN2v88internal4Heap14MinorMarkSweepEv"), Meaning::MinorCollection),

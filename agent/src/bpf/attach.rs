@@ -6,6 +6,7 @@ use aya::{
     programs::{
         ProgramError,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+        trace_point::TracePointLink,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
     util::online_cpus,
@@ -59,6 +60,42 @@ impl Attached {
         self.links.extend(other.links);
     }
 }
+
+/// Attached tracepoints; dropping it detaches them.
+pub struct TracePoints(Vec<TracePointLink>);
+
+impl TracePoints {
+    /// As [`Attached::detach_aside`]. Before the same programs are attached again, the result has to be waited for: the kernel refuses
+    /// a program that is still at its tracepoint.
+    pub fn detach_aside(self) -> Detaching {
+        let detach = |link| {
+            // Where no thread can be had it is detached here.
+            std::thread::Builder::new().name("detach".to_owned()).spawn(move || drop(link)).ok()
+        };
+        Detaching(self.0.into_iter().filter_map(detach).collect())
+    }
+}
+
+/// Probes that are on their way out.
+#[derive(Default)]
+pub struct Detaching(Vec<std::thread::JoinHandle<()>>);
+
+impl Detaching {
+    /// Waits until they are out: at most some tenths of a second after they began.
+    pub fn wait(self) {
+        for thread in self.0 {
+            // It does nothing that could panic.
+            thread.join().ok();
+        }
+    }
+}
+
+/// What `async_context` hangs on. Writes before reads: a request that was seen must not be answered unseen.
+const ASYNC_CONTEXT: [(&str, &str); 3] = [
+    ("context_write", "sys_exit_write"),
+    ("context_write", "sys_exit_writev"),
+    ("context_read", "sys_exit_read"),
+];
 
 /// Program, category, tracepoint, and whether the signal can do without it: not every architecture has every
 /// system call (arm64 has no `epoll_wait`, kernels before 5.11 no `epoll_pwait2`).
@@ -114,6 +151,7 @@ impl Kernel {
             Signal::Sched,
             Signal::Sample,
             Signal::Sockets,
+            Signal::AsyncContext,
         ]
         .map(|signal| (signal, Availability::Ok))
         .into();
@@ -157,6 +195,29 @@ impl Kernel {
             signals.insert(Signal::Sample, Availability::Unavailable(text.into()));
         }
         signals
+    }
+
+    /// Attaches the programs of `async_context`, which every HTTP request passes several times. May be called at any time; what was
+    /// begun while they were attached before counts no longer.
+    ///
+    /// # Errors
+    /// What the kernel refuses, in its words. Then none of them is attached.
+    pub fn attach_async_context(&mut self) -> Result<TracePoints, String> {
+        self.windows += 1;
+        self.context_window.set(0, self.windows, 0).map_err(|error| chain(&error))?;
+        let mut links = Vec::with_capacity(ASYNC_CONTEXT.len());
+        for (name, event) in ASYNC_CONTEXT {
+            if let Some(refusal) = self.refused.get(name) {
+                return Err(format!("the program `{name}` was refused (Linux before 5.15?): {refusal}"));
+            }
+            let program = tracepoint(&mut self.ebpf, name).ok_or("the program is not in the object")?;
+            let attach = |program: &mut aya::programs::TracePoint| -> Result<TracePointLink, ProgramError> {
+                let link = program.attach("syscalls", event)?;
+                program.take_link(link)
+            };
+            links.push(attach(program).map_err(|error| format!("syscalls:{event}: {}", chain(&error)))?);
+        }
+        Ok(TracePoints(links))
     }
 
     /// Starts the clock that samples stacks, on every processor: a thread is sampled from its first turn on, and on

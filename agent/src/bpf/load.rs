@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, io};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
 use nodeprobe_ebpf::{
-    DutyRecord, PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey, StdioRecord,
-    ThreadRecord, part::SYSCALLS_LEN,
+    ContextRecord, DutyRecord, PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey,
+    StdioRecord, ThreadRecord, part::SYSCALLS_LEN,
 };
 
 use crate::{
     governor::Budget,
-    readout::{Maps, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
+    readout::{Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
     syscalls,
 };
 
@@ -87,9 +87,12 @@ pub struct Kernel {
     /// Programs that the kernel refused, with its words.
     pub(super) refused: BTreeMap<&'static str, String>,
     pub(super) stacks: bool,
+    /// Which time it is that the programs of `async_context` are attached.
+    pub(super) context_window: Array<MapData, u64>,
+    pub(super) windows: u64,
 }
 
-pub(super) const TRACEPOINT_PROGRAMS: [&str; 11] = [
+pub(super) const TRACEPOINT_PROGRAMS: [&str; 13] = [
     "epoll_exit",
     "epoll_enter",
     "write_exit",
@@ -101,6 +104,8 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 11] = [
     "listen_exit",
     "sched_switch",
     "sched_wakeup",
+    "context_read",
+    "context_write",
 ];
 pub(super) const UPROBE_PROGRAMS: [&str; 24] = [
     "load_environment",
@@ -143,6 +148,7 @@ impl Kernel {
             .override_global("GC_EVENT_THRESHOLD_NS", &settings.gc_event_threshold_ns, true)
             .map_max_entries("THREADS", settings.max_threads)
             .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
+            .map_max_entries("CONTEXTS", settings.max_threads)
             .load(OBJECT)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut refused = BTreeMap::new();
@@ -170,10 +176,13 @@ impl Kernel {
                 take(&mut ebpf, "POOL_THREADS", HashMap::<_, u32, Wire<PoolThread>>::try_from)?,
                 take(&mut ebpf, "SOCKETS", HashMap::<_, Wire<SocketKey>, Wire<SocketRecord>>::try_from)?,
             ),
+            Contexts::new(take(&mut ebpf, "CONTEXTS", HashMap::<_, u32, Wire<ContextRecord>>::try_from)?),
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
-        Ok((Self { ebpf, refused, stacks: settings.stacks }, maps, ring, duty))
+        let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
+        let kernel = Self { ebpf, refused, stacks: settings.stacks, context_window, windows: 0 };
+        Ok((kernel, maps, ring, duty))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The data lane's end: joins what the kernel has counted with the table of targets into a `Snapshot`.
 
 mod backlog;
+mod contexts;
 mod occasions;
 mod process;
 mod turns;
@@ -18,6 +19,7 @@ use nodeprobe_ebpf::{
 
 use self::{
     backlog::Backlogs,
+    contexts::Searches,
     process::{Moment, heap_change, process},
     turns::Division,
 };
@@ -29,7 +31,7 @@ use crate::{
     },
     procfs::Procfs,
     readout::Maps,
-    target::Targets,
+    target::{Seen, Targets},
 };
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock of the kernel side.
@@ -60,6 +62,9 @@ pub struct Collector {
     pub sampling: Sampling,
     pub occasions: Occasions,
     backlogs: Backlogs,
+    searches: Searches,
+    /// When answers to requests were followed.
+    pub answers_seen: Seen,
     /// Losses in user space, by reason.
     lost: BTreeMap<&'static str, u64>,
 }
@@ -77,6 +82,8 @@ impl Collector {
             sampling: Sampling::default(),
             occasions: Occasions::default(),
             backlogs: Backlogs::default(),
+            searches: Searches::default(),
+            answers_seen: Seen::default(),
             lost: [(LOST_PROCESS_MISSED, 0), (LOST_PROCESS_UNIDENTIFIED, 0)].into(),
         }
     }
@@ -93,6 +100,11 @@ impl Collector {
             *lost.entry(*reason).or_insert(0) += count;
         }
         lost
+    }
+
+    /// Tells loop threads that ask where they keep their async contexts. To be called often.
+    pub fn find_contexts(&mut self) {
+        self.searches.answer(&mut self.maps.contexts, &self.targets);
     }
 
     /// Takes in one event that is about data, not about discovery.
@@ -192,7 +204,14 @@ impl Collector {
         };
         let pool_waiting = self.maps.queues.pool(is_over);
         self.maps.queues.sweep_pool_threads(living);
-        let moment = Moment { sampling: &self.sampling, pool_waiting: &pool_waiting, epoch, now_ns };
+        let contexts = self.maps.contexts.all();
+        let moment = Moment {
+            sampling: &self.sampling,
+            pool_waiting: &pool_waiting,
+            contexts: &contexts,
+            epoch,
+            now_ns,
+        };
         let mut processes = Vec::new();
         let mut unmeasured = 0;
         for target in self.targets.live_mut() {
@@ -232,6 +251,9 @@ impl Collector {
             by_process.values().filter(|records| records.iter().all(|(r, _)| ended(r))).count();
         *self.lost.entry(LOST_PROCESS_UNIDENTIFIED).or_insert(0) += unidentified as u64;
         processes.sort_by_key(|process| process.id);
+        for tid in contexts.keys().filter(|tid| !owners.contains_key(tid)) {
+            self.maps.contexts.remove(*tid);
+        }
         self.sampling.retain(|tid| owners.contains_key(&tid));
         self.backlogs.retain(|pid| self.targets.get(pid).is_some());
         Snapshot {
@@ -239,6 +261,7 @@ impl Collector {
             monotonic_ns: now_ns,
             lost: self.losses(),
             processes,
+            answers_seen_ns: self.answers_seen.until(now_ns),
             stalls: std::mem::take(&mut self.stalls),
             pauses: std::mem::take(&mut self.pauses),
             stacks,

@@ -4,15 +4,20 @@ use std::{collections::HashMap, sync::Arc};
 
 use nodeprobe_ebpf::{
     Event,
-    sample::{SAMPLE_DEOPT, SAMPLE_POOL, SAMPLE_REJECTION},
+    sample::{SAMPLE_CONTEXT, SAMPLE_DEOPT, SAMPLE_POOL, SAMPLE_REJECTION, SAMPLE_REQUEST},
 };
 
-use crate::model::{Occasion, OccasionStack, ProcessId, Stack};
+use crate::{
+    model::{Occasion, OccasionStack, ProcessId, Stack},
+    stack::callback::runs_in_context,
+};
 
 /// Distinct stacks between two snapshots at most; more are counted with none.
 const STACKS_MAX: usize = 4096;
 /// Rejections of one turn whose fate is not known yet, at most.
 const UNDECIDED_MAX: usize = 64;
+/// Requests that are not answered, at most.
+const REQUESTS_MAX: usize = 16_384;
 
 /// Stacks by what they were taken for.
 #[derive(Debug, Default)]
@@ -20,6 +25,8 @@ pub struct Occasions {
     counted: HashMap<(ProcessId, u32, Occasion, Arc<Stack>), u64>,
     /// By thread: rejections of the turn that is under way.
     undecided: HashMap<u32, Undecided>,
+    /// By thread and descriptor: whether what was written when a request was read was written with an async context.
+    requests: HashMap<(u32, i32), bool>,
 }
 
 #[derive(Debug, Default)]
@@ -50,9 +57,18 @@ impl Occasions {
             }
             return;
         }
+        if flags & SAMPLE_REQUEST != 0 {
+            if self.requests.len() < REQUESTS_MAX {
+                self.requests.insert((tid, detail), runs_in_context(&stack));
+            }
+            return;
+        }
+        let had_context = detail < 0 || self.requests.remove(&(tid, detail)).unwrap_or(false);
         let occasion = match flags {
             flags if flags & SAMPLE_DEOPT != 0 => Occasion::Deopt,
             flags if flags & SAMPLE_POOL != 0 => Occasion::PoolWork,
+            flags if flags & SAMPLE_CONTEXT != 0 && had_context => Occasion::LostContext,
+            flags if flags & SAMPLE_CONTEXT != 0 => Occasion::NoContext,
             _ => Occasion::Allocation,
         };
         // Of allocations, pages.
@@ -99,6 +115,7 @@ impl Occasions {
 
     pub(super) fn ended(&mut self, tid: u32) {
         self.undecided.remove(&tid);
+        self.requests.retain(|(of, _), _| *of != tid);
     }
 
     /// What was taken since the last call.

@@ -1,9 +1,9 @@
 //! The records of one process, joined with what `/proc` tells of it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use nodeprobe_ebpf::{
-    StdioRecord, ThreadRecord,
+    ContextRecord, StdioRecord, ThreadRecord,
     stdio_record::BLOCKED_NS,
     thread::{
         DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, POOL_KINDS, STATE_TURN, STATE_UNKNOWN,
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     model::{
-        CpuTime, Deopts, HeapChange, Histogram, Pauses, Pool, PoolWork, Process, Rejections, Stdio, Thread,
-        ThreadKind,
+        AsyncContext, CpuTime, Deopts, HeapChange, Histogram, Pauses, Pool, PoolWork, Process, Rejections,
+        Stdio, Thread, ThreadKind,
     },
     procfs::{Procfs, cgroups},
     readout::queues::PoolWaiting,
@@ -36,6 +36,8 @@ pub(super) struct Moment<'snapshot> {
     pub(super) sampling: &'snapshot Sampling,
     /// What waits for a thread of libuv's pool.
     pub(super) pool_waiting: &'snapshot PoolWaiting,
+    /// What threads know of their async contexts.
+    pub(super) contexts: &'snapshot HashMap<u32, ContextRecord>,
     /// The reading interval that has just ended.
     pub(super) epoch: u64,
     /// `CLOCK_MONOTONIC`.
@@ -163,6 +165,16 @@ fn pool(record: &ThreadRecord, moment: &Moment<'_>) -> Pool {
     }
 }
 
+fn async_context(record: &ThreadRecord, moment: &Moment<'_>) -> AsyncContext {
+    let context = moment.contexts.get(&record.tid);
+    let context = context.filter(|context| context.observed_ns == record.observed_ns);
+    context.map_or_else(AsyncContext::default, |context| AsyncContext {
+        kept: context.kept,
+        lost: context.lost,
+        none: context.none,
+    })
+}
+
 fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_>) -> Thread {
     let Moment { sampling, epoch, now_ns, .. } = *moment;
     let exited = ended(record);
@@ -210,6 +222,7 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_
         },
         sockets_refused: record.sockets_refused,
         drains: Histogram::from_record(&record.drains, epoch),
+        async_context: async_context(record, moment),
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

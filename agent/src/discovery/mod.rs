@@ -38,13 +38,13 @@ use crate::{
     bpf::{HookTarget, Kernel},
     collector::{self, Collector, monotonic_ns},
     governor::windows::Governed,
-    identity::{Host, Versions, identify},
+    identity::{Host, Versions, identify, uses_context_frames},
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,
     procfs::{self, ProcessDir, Procfs, ThreadState},
     syscalls,
     target::{StackSource, Target},
-    v8::V8File,
+    v8::{ContextLayout, V8File},
 };
 
 /// What the ring buffer asks discovery for.
@@ -281,6 +281,16 @@ impl Discovery {
             }
         };
         let mut signals = plan.signals.clone();
+        let async_context = plan.async_context.and_then(|layout| {
+            if !uses_context_frames(process, binary.node_version.as_deref()) {
+                return Some(ContextLayout { frame: None, ..layout });
+            }
+            if layout.frame.is_none() {
+                let text = "where this V8 keeps async contexts is not known (GetContinuationPreservedEmbedderData is missing or has an unknown shape)";
+                signals.insert(Signal::AsyncContext, Availability::Unavailable(text.into()));
+            }
+            layout.frame.map(|_| layout)
+        });
         for (signal, availability) in &self.kernel_signals {
             if *availability != Availability::Ok {
                 signals.insert(*signal, availability.clone());
@@ -300,6 +310,7 @@ impl Discovery {
         let mut target = Target::new(id, identity, Arc::new(signals), started, observed_since, from_start);
         target.looked_at_ns = looked_at_ns;
         target.begin_ns = exec_ns.unwrap_or(0);
+        target.async_context = async_context;
         target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
         self.users.insert(pid, files.iter().filter_map(|file| FileKey::of_file(file).ok()).collect());
         lock(&self.shared).targets.add(target);

@@ -2,9 +2,10 @@
 //!
 //! A hit is a trap, the kernel's way to the program, the program, and the instruction that the probe replaced: emulated, or
 //! executed out of line with a second trap. The latter differs tenfold between machines (virtual ones are slow at it), so it
-//! is measured with both kinds of instruction, on two functions of our own that do nothing.
+//! is measured with both kinds of instruction, on two functions of our own that do nothing. A tracepoint is measured on a
+//! system call of our own.
 
-use std::{fs::File, num::NonZeroU32, time::Instant};
+use std::{fs::File, io::Read as _, num::NonZeroU32, time::Instant};
 
 use crate::{
     binary::Instruction,
@@ -19,11 +20,13 @@ pub struct Costs {
     pub emulated_ns: f64,
     /// Of one on any other.
     pub stepped_ns: f64,
+    /// Of a tracepoint at the return of a system call.
+    pub traced_ns: f64,
 }
 
 impl Costs {
     /// Where it cannot be measured: more than was measured on any machine.
-    const ASSUMED: Self = Self { emulated_ns: 3_000.0, stepped_ns: 20_000.0 };
+    const ASSUMED: Self = Self { emulated_ns: 3_000.0, stepped_ns: 20_000.0, traced_ns: 3_000.0 };
 
     /// Of a probe on this instruction.
     pub const fn of(self, instruction: Instruction) -> f64 {
@@ -68,9 +71,12 @@ const CALLS: u32 = 400;
 /// The fastest of these is the one that nothing disturbed.
 const MEASUREMENTS: usize = 7;
 
-/// Measures both. What cannot be measured is assumed, and the log says so.
+/// What a program of a loop thread does beyond leaving at once, where it reads the memory of its process, in hits of one that leaves.
+const READING: f64 = 3.0;
+
+/// Measures all. What cannot be measured is assumed, and the log says so.
 pub fn measure(kernel: &mut Kernel, procfs: &Procfs) -> Costs {
-    let mut measure = |function, assumed_ns, what| match hit_ns(kernel, procfs, function) {
+    let told = |measured: Result<f64, String>, assumed_ns: f64, what| match measured {
         Ok(ns) => {
             tracing::info!(what, ns, "a hit of a probe was measured");
             ns
@@ -80,10 +86,28 @@ pub fn measure(kernel: &mut Kernel, procfs: &Procfs) -> Costs {
             assumed_ns
         }
     };
+    let emulated = hit_ns(kernel, procfs, nodeprobe_calibrate_emulated);
+    let stepped = hit_ns(kernel, procfs, nodeprobe_calibrate_stepped);
+    let traced = traced_ns(kernel).map(|ns| READING * ns);
     Costs {
-        emulated_ns: measure(nodeprobe_calibrate_emulated, Costs::ASSUMED.emulated_ns, "emulated"),
-        stepped_ns: measure(nodeprobe_calibrate_stepped, Costs::ASSUMED.stepped_ns, "executed out of line"),
+        emulated_ns: told(emulated, Costs::ASSUMED.emulated_ns, "emulated"),
+        stepped_ns: told(stepped, Costs::ASSUMED.stepped_ns, "executed out of line"),
+        traced_ns: told(traced, Costs::ASSUMED.traced_ns, "tracepoint"),
     }
+}
+
+/// By reading nothing from a device that has nothing.
+fn traced_ns(kernel: &mut Kernel) -> Result<f64, String> {
+    let mut nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
+    let mut read = || {
+        // Neither what it reads nor whether it can is of interest.
+        drop(nothing.read(&mut [0]));
+    };
+    let without_ns = fastest_ns(&mut read);
+    let attached = kernel.attach_async_context()?;
+    let with_ns = fastest_ns(&mut read);
+    attached.detach_aside().wait();
+    if with_ns <= without_ns { Err("it was not hit".to_owned()) } else { Ok(with_ns - without_ns) }
 }
 
 fn hit_ns(kernel: &mut Kernel, procfs: &Procfs, function: unsafe extern "C" fn()) -> Result<f64, String> {
@@ -99,25 +123,25 @@ fn hit_ns(kernel: &mut Kernel, procfs: &Procfs, function: unsafe extern "C" fn()
         file_offset: address - mapping.range.start + mapping.offset_bytes,
         cookie: None,
     };
-    let without_ns = fastest_ns(function);
+    // SAFETY: the functions above return at once and keep to the calling convention.
+    let mut call = || unsafe { function() };
+    let without_ns = fastest_ns(&mut call);
     let (attached, mut failed) =
         kernel.attach_process(&file, [target], NonZeroU32::new(pid).ok_or("no process id")?);
     if let Some((_, reason)) = failed.pop() {
         return Err(reason);
     }
-    let with_ns = fastest_ns(function);
-    // Taking it out waits for the kernel, and nothing depends on it.
-    drop(std::thread::Builder::new().spawn(move || drop(attached)));
+    let with_ns = fastest_ns(&mut call);
+    attached.detach_aside();
     if with_ns <= 2.0 * without_ns { Err("it was not hit".to_owned()) } else { Ok(with_ns - without_ns) }
 }
 
 /// Of one call.
-fn fastest_ns(function: unsafe extern "C" fn()) -> f64 {
+fn fastest_ns(call: &mut impl FnMut()) -> f64 {
     let measurements = (0..MEASUREMENTS).map(|_| {
         let begin = Instant::now();
         for _ in 0..CALLS {
-            // SAFETY: the function above returns at once and keeps to the calling convention.
-            unsafe { function() };
+            call();
         }
         begin.elapsed().as_nanos() as f64 / f64::from(CALLS)
     });

@@ -18,6 +18,7 @@ use super::{
     Budget,
     cost::Costs,
     duty::{Duty, Excess, Step},
+    host::HostWindows,
 };
 use crate::{
     agent::lock,
@@ -29,10 +30,10 @@ use crate::{
 };
 
 /// How often a young window is looked at: a storm of 400 000 hits a second has then cost some milliseconds.
-const LOOK: Duration = Duration::from_millis(25);
+pub(super) const LOOK: Duration = Duration::from_millis(25);
 /// Afterwards.
-const LOOK_LATER: Duration = Duration::from_millis(250);
-const YOUNG_NS: u64 = 1_000_000_000;
+pub(super) const LOOK_LATER: Duration = Duration::from_millis(250);
+pub(super) const YOUNG_NS: u64 = 1_000_000_000;
 /// What began in a window is waited for so long at its end: else long drains would be missed more often than short ones.
 const WAIT_FOR_END_NS: u64 = 2_000_000_000;
 
@@ -53,6 +54,7 @@ pub struct Windows {
     table: DutyTable,
     budget: Budget,
     costs: Costs,
+    host: HostWindows,
     processes: BTreeMap<u32, Watched>,
     /// Number of the window that was opened last.
     last_number: u64,
@@ -82,7 +84,8 @@ impl Windows {
         budget: Budget,
         costs: Costs,
     ) -> Self {
-        Self { shared, kernel, table, budget, costs, processes: BTreeMap::new(), last_number: 0 }
+        let host = HostWindows::new(Arc::clone(&shared), Arc::clone(&kernel), budget, costs.traced_ns);
+        Self { shared, kernel, table, budget, costs, host, processes: BTreeMap::new(), last_number: 0 }
     }
 
     /// Runs until `stop`, or until nobody can name processes any more.
@@ -94,11 +97,12 @@ impl Windows {
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
             self.look();
+            self.host.look();
         }
     }
 
     fn until_next_look(&self) -> Duration {
-        let due_ns = self.processes.values().map(|watched| watched.look_ns).min();
+        let due_ns = self.processes.values().map(|watched| watched.look_ns).chain([self.host.due_ns()]).min();
         due_ns.map_or(LOOK_LATER, |due_ns| {
             Duration::from_nanos(due_ns.saturating_sub(monotonic_ns())).min(LOOK_LATER)
         })

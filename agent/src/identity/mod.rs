@@ -4,6 +4,7 @@
 //! all is known from its executable, never from this.
 
 mod argv;
+mod context_frames;
 mod heap_limit;
 mod package;
 mod resource;
@@ -100,6 +101,15 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
         user_id: status.user_id,
         heap_limit_bytes,
     })
+}
+
+/// Whether Node keeps the async contexts of a process in frames of V8. Where a title has overwritten its arguments, what its version
+/// does without them.
+pub fn uses_context_frames(process: &ProcessDir, node_version: Option<&str>) -> bool {
+    let major = node_version.and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0);
+    let [node_options] = process.environ(["NODE_OPTIONS"]).unwrap_or_default();
+    let args = process.cmdline(CMDLINE_MAX_BYTES).map(|cmdline| argv::options(&cmdline)).unwrap_or_default();
+    context_frames::are_used(&args, &node_options.unwrap_or_default(), major)
 }
 
 /// `None` where the arguments, and with them the flags, have been overwritten by a title; and where the group that limits the

@@ -118,6 +118,9 @@ pub const STALL_CAUSE: Attribute = Attribute {
 };
 /// Whether optimised code met what it was not compiled for, or relied on something that changed elsewhere.
 pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", values: &["eager", "lazy"] };
+/// What became of the async context of a request at its answer.
+pub const CONTEXT_STATE: Attribute =
+    Attribute { key: "nodeprobe.async_context.state", values: &["kept", "lost", "none"] };
 /// Kinds of work in libuv's pool of threads.
 pub const POOL_TYPE: Attribute =
     Attribute { key: "nodeprobe.thread_pool.task.type", values: &super::queue::POOL_NAMES };
@@ -137,6 +140,7 @@ pub const FINDING: Attribute = Attribute {
         "stream-overflow",
         "shape-churn",
         "event-loop-starvation",
+        "async-context-loss",
         "slow-startup",
     ],
 };
@@ -158,6 +162,7 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::ThreadPool.name(),
         Signal::Sockets.name(),
         Signal::Microtasks.name(),
+        Signal::AsyncContext.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -314,6 +319,14 @@ pub const DEOPTIMIZATIONS: Metric = new(
     "Times that V8 left optimised code of a function, because it met what it was not compiled for or something it relied \
      on had changed.",
 );
+pub const CONTEXT_ANSWERS: Metric = new(
+    "nodeprobe.async_context.answers",
+    Instrument::Counter,
+    "{answer}",
+    &[CONTEXT_STATE],
+    "Answers to HTTP requests by later callbacks than the one that read the request: by one that has an async context (kept), by \
+     one that has none of it although the request had one (lost), or of whose request none was seen (none).",
+);
 pub const POOL_TASKS: Metric = new(
     "nodeprobe.thread_pool.tasks",
     Instrument::Counter,
@@ -466,7 +479,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 33] = [
+pub const ALL: [&Metric; 34] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -479,6 +492,7 @@ pub const ALL: [&Metric; 33] = [
     &UNHANDLED_REJECTIONS,
     &LATE_HANDLERS,
     &DEOPTIMIZATIONS,
+    &CONTEXT_ANSWERS,
     &POOL_TASKS,
     &POOL_WAIT_TIME,
     &POOL_QUEUE,

@@ -22,6 +22,39 @@ pub struct Deopts {
     pub lazy: u64,
 }
 
+/// Answers to HTTP requests by a callback that came after the one that had read the request, by what became of the request's async
+/// context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsyncContext {
+    /// The callback has one.
+    pub kept: u64,
+    /// The request had one, or could have had, and the callback has none of it.
+    pub lost: u64,
+    /// None was seen, neither then nor before.
+    pub none: u64,
+}
+
+impl AsyncContext {
+    pub fn answers(self) -> u64 {
+        self.kept + self.lost + self.none
+    }
+
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            kept: self.kept.saturating_sub(earlier.kept),
+            lost: self.lost.saturating_sub(earlier.lost),
+            none: self.none.saturating_sub(earlier.none),
+        }
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        self.kept += other.kept;
+        self.lost += other.lost;
+        self.none += other.none;
+    }
+}
+
 impl Rejections {
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -64,10 +97,15 @@ pub enum Occasion {
     Allocation,
     /// Work was handed to libuv's pool of threads while work had to wait there.
     PoolWork,
+    /// A request was answered without its async context.
+    LostContext,
+    /// A request that may have had no async context was answered by a callback without.
+    NoContext,
 }
 
 impl Occasion {
-    pub const ALL: [Self; 4] = [Self::Rejection, Self::Deopt, Self::Allocation, Self::PoolWork];
+    pub const ALL: [Self; 6] =
+        [Self::Rejection, Self::Deopt, Self::Allocation, Self::PoolWork, Self::LostContext, Self::NoContext];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,6 +113,8 @@ impl Occasion {
             Self::Deopt => "deopt",
             Self::Allocation => "allocation",
             Self::PoolWork => "pool_work",
+            Self::LostContext => "lost_context",
+            Self::NoContext => "no_context",
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    Availability, Backlog, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause, Notice,
-    OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall, Stdio,
-    Thread, ThreadKind, ThreadStacks,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause,
+    Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall,
+    Stdio, Thread, ThreadKind, ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -16,6 +16,8 @@ pub struct Interval {
     pub duration_s: f64,
     pub lost: BTreeMap<&'static str, u64>,
     pub processes: Vec<ProcessInterval>,
+    /// For how much of it answers to requests were followed.
+    pub answers_seen_ns: u64,
     pub stalls: Vec<Stall>,
     pub pauses: Vec<LongPause>,
     /// What loop threads were sampled executing.
@@ -49,6 +51,7 @@ pub struct ProcessInterval {
     /// Writes to sockets that were refused because they are full, and those that are full at the end.
     pub sockets_refused: u64,
     pub backlogs: Vec<Backlog>,
+    pub async_context: AsyncContext,
     pub stdout: Stdio,
     pub stderr: Stdio,
     pub threads: Vec<ThreadInterval>,
@@ -67,7 +70,7 @@ pub struct Microtasks {
 impl Microtasks {
     /// Share of the interval in which they were looked at.
     pub fn seen_ratio(&self, duration_s: f64) -> f64 {
-        if duration_s > 0.0 { (self.seen_ns as f64 / 1e9 / duration_s).min(1.0) } else { 0.0 }
+        ratio(self.seen_ns, duration_s)
     }
 
     /// Drains per second; `None`: not looked at.
@@ -100,7 +103,17 @@ pub struct ThreadInterval {
     pub major: Pauses,
 }
 
+/// Share of an interval that was looked at.
+fn ratio(seen_ns: u64, duration_s: f64) -> f64 {
+    if duration_s > 0.0 { (seen_ns as f64 / 1e9 / duration_s).min(1.0) } else { 0.0 }
+}
+
 impl Interval {
+    /// Share of the interval in which answers to requests were followed.
+    pub fn answers_seen_ratio(&self) -> f64 {
+        ratio(self.answers_seen_ns, self.duration_s)
+    }
+
     /// Who is to blame for most of the time in the stalls of a thread that ended in the interval.
     pub fn top_culprit(&self, process: ProcessId, tid: u32) -> Option<Culprit> {
         let of_thread = self.stalls.iter().filter(|stall| (stall.process, stall.tid) == (process, tid));
@@ -149,6 +162,7 @@ pub fn between(earlier: &Snapshot, later: &Snapshot) -> Interval {
         duration_s,
         lost,
         processes,
+        answers_seen_ns: later.answers_seen_ns.saturating_sub(earlier.answers_seen_ns),
         stalls: later.stalls.clone(),
         pauses: later.pauses.clone(),
         stacks: later.stacks.clone(),
@@ -166,6 +180,7 @@ fn process_between(
     let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
     let (mut pool, mut sockets_refused) = (Pool::default(), 0);
     let mut drains = Histogram::default();
+    let mut async_context = AsyncContext::default();
     let threads: Vec<ThreadInterval> = later
         .threads
         .iter()
@@ -178,6 +193,8 @@ fn process_between(
             pool.merge(before.map_or(thread.pool, |t| thread.pool.since(t.pool)));
             sockets_refused += thread.sockets_refused.saturating_sub(before.map_or(0, |t| t.sockets_refused));
             drains.merge(&since(before.map(|t| &t.drains), &thread.drains));
+            async_context
+                .merge(before.map_or(thread.async_context, |t| thread.async_context.since(t.async_context)));
             thread_between(before, thread)
         })
         .collect();
@@ -218,6 +235,7 @@ fn process_between(
         },
         sockets_refused,
         backlogs: later.backlogs.clone(),
+        async_context,
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),
         stderr: stdio_between(earlier.map(|p| &p.stderr), &later.stderr),
         threads,

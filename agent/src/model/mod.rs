@@ -14,7 +14,7 @@ pub mod stack;
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 pub use cause::{Cause, Causes};
-pub use happening::{Deopts, Notice, NoticeKind, Occasion, OccasionStack, Rejections};
+pub use happening::{AsyncContext, Deopts, Notice, NoticeKind, Occasion, OccasionStack, Rejections};
 pub use histogram::Histogram;
 pub use interval::Interval;
 pub use queue::{Backlog, Pool, PoolWork};
@@ -43,10 +43,11 @@ pub enum Signal {
     ThreadPool,
     Sockets,
     Microtasks,
+    AsyncContext,
 }
 
 impl Signal {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EventLoop,
         Self::Stdio,
         Self::Gc,
@@ -59,6 +60,7 @@ impl Signal {
         Self::ThreadPool,
         Self::Sockets,
         Self::Microtasks,
+        Self::AsyncContext,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -75,6 +77,7 @@ impl Signal {
             Self::ThreadPool => "thread_pool",
             Self::Sockets => "sockets",
             Self::Microtasks => "microtasks",
+            Self::AsyncContext => "async_context",
         }
     }
 }
@@ -219,6 +222,7 @@ pub struct Thread {
     pub sockets_refused: u64,
     /// Drains of the microtask queue, of the time in which they were looked at: [`Process::drains_seen_ns`].
     pub drains: Histogram,
+    pub async_context: AsyncContext,
 }
 
 /// One Node process.
@@ -322,6 +326,8 @@ pub struct Snapshot {
     /// Things that happened and were not recorded, by reason, since the agent started.
     pub lost: BTreeMap<&'static str, u64>,
     pub processes: Vec<Process>,
+    /// For how long answers to requests were followed, since the agent started.
+    pub answers_seen_ns: u64,
     /// What the ring buffer told since the previous snapshot.
     pub stalls: Vec<Stall>,
     pub pauses: Vec<LongPause>,

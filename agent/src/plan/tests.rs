@@ -31,6 +31,8 @@ fn official(v8_major: u32) -> Binary {
         missing: BTreeMap::new(),
         backend_fd_offset: Some(64),
         gc_sizes: None,
+        async_ids_offset: Some(0x488),
+        context_frame_offset: Some(0x278),
         engine: Engine::default(),
     }
 }
@@ -71,7 +73,7 @@ fn stripped_24() -> Binary {
 }
 
 fn in_words(plan: &Plan) -> String {
-    let Plan { points, signals, gc_kind, backend_fd_offset, worker_run, microtasks } = plan;
+    let Plan { points, signals, gc_kind, backend_fd_offset, worker_run, microtasks, async_context: _ } = plan;
     let mut lines: Vec<String> = points
         .iter()
         .map(|ProbePoint { hook, file, offset, rule, cookie }| {
@@ -132,6 +134,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     thread_pool: ok
     sockets: ok
     microtasks: ok
+    async_context: ok
     Some(Functions) Some(64) Some("file 0 0x400..0x480")
     "#);
 }
@@ -187,6 +190,7 @@ fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
     thread_pool: ok
     sockets: ok
     microtasks: drains of the microtask queue (v8::internal::MicrotaskQueue::RunMicrotasks) cannot be probed: the symbol is not in the file
+    async_context: ok
     Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
     "#);
 }
@@ -228,6 +232,7 @@ fn debian_takes_each_component_from_its_own_file() {
     thread_pool: the queue of libuv's threads (uv__work_submit and others) cannot be probed
     sockets: ok
     microtasks: ok
+    async_context: ok
     Some(Functions) Some(64) Some("file 1 0x400..0x480")
     "#);
 }
@@ -268,6 +273,7 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
     sockets: ok
     microtasks: ok
+    async_context: ok
     Some(Functions) None Some("file 0 0x400..0x480")
     "#);
 }
@@ -343,6 +349,7 @@ fn what_is_no_node_has_only_the_signals_of_tracepoints() {
     thread_pool: uv_run is neither in the executable nor in a mapped libuv.so
     sockets: ok
     microtasks: no V8 symbols in the executable or a mapped libnode.so
+    async_context: no Node symbols in the executable or a mapped libnode.so
     None None None
     ");
     assert_eq!(plan(&[], true), plan(&[&binary], true));

@@ -1,5 +1,6 @@
 //! The way out of the kernel: events one by one from the ring buffer, counters once per interval from the maps.
 
+pub mod contexts;
 pub mod duty;
 pub mod maps;
 pub mod queues;

@@ -18,10 +18,10 @@ use super::{
 use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
-        Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
-        HeapChange, Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion, OccasionStack,
-        Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Stdio,
-        StreamKind, ThreadKind, ThreadStacks,
+        AsyncContext, Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind,
+        GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion,
+        OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall,
+        Stdio, StreamKind, ThreadKind, ThreadStacks,
         interval::{Microtasks, ProcessInterval, ThreadInterval},
     },
 };
@@ -63,6 +63,7 @@ impl Tables {
         Ok(Interval {
             time: time(line.time_ns),
             duration_s: line.duration_s.clamp(0.0, 1e9),
+            answers_seen_ns: bounded(line.answers_seen_ns),
             lost: names.collect::<Parsed<_>>()?,
             processes: line
                 .processes
@@ -204,6 +205,11 @@ impl Tables {
             },
             sockets_refused: bounded(line.sockets_refused),
             backlogs: line.backlogs.iter().take(BACKLOGS_MAX).map(backlog).collect(),
+            async_context: AsyncContext {
+                kept: bounded(line.async_context.0),
+                lost: bounded(line.async_context.1),
+                none: bounded(line.async_context.2),
+            },
             heap_used_bytes: line.heap_used_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,

@@ -73,6 +73,8 @@ pub(super) struct EndLine {
 pub(super) struct IntervalLine {
     pub(super) time_ns: u64,
     pub(super) duration_s: f64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) answers_seen_ns: u64,
     /// All tables begin anew with this line.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) fresh: bool,
@@ -222,6 +224,9 @@ pub(super) struct ProcessLine {
     pub(super) sockets_refused: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) backlogs: Vec<BacklogLine>,
+    /// Kept, lost, none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) async_context: (u64, u64, u64),
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

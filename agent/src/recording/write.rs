@@ -64,10 +64,24 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// Those of the sink. After one the file may end in the middle of a line.
     pub fn write(&mut self, interval: &Interval) -> io::Result<()> {
-        let Interval { time, duration_s, lost, processes, stalls, pauses, stacks, occasions, notices } =
-            interval;
-        let mut line =
-            IntervalLine { time_ns: unix_ns(*time), duration_s: *duration_s, ..IntervalLine::default() };
+        let Interval {
+            time,
+            duration_s,
+            lost,
+            processes,
+            answers_seen_ns,
+            stalls,
+            pauses,
+            stacks,
+            occasions,
+            notices,
+        } = interval;
+        let mut line = IntervalLine {
+            time_ns: unix_ns(*time),
+            duration_s: *duration_s,
+            answers_seen_ns: *answers_seen_ns,
+            ..IntervalLine::default()
+        };
         if std::mem::take(&mut self.anew) || self.tables.are_full() {
             self.tables = Tables::default();
             line.fresh = true;
@@ -174,6 +188,7 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         microtasks,
         sockets_refused,
         backlogs,
+        async_context,
         stdout,
         stderr,
         threads,
@@ -200,6 +215,7 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         },
         sockets_refused: *sockets_refused,
         backlogs: backlogs.iter().map(backlog_line).collect(),
+        async_context: (async_context.kept, async_context.lost, async_context.none),
         heap_used_bytes: *heap_used_bytes,
         heap_limit_bytes: *heap_limit_bytes,
         minor: pauses_line(minor),

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::{printable, timestamp};
 use crate::model::{
-    Availability, Backlog, Causes, Culprit, Histogram, Interval, Pauses, Pool, PoolWork, Signal, Stdio,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, Interval, Pauses, Pool, PoolWork,
+    Signal, Stdio,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
@@ -50,6 +51,7 @@ pub struct ProcessReport {
     pub thread_pool: PoolReport,
     pub sockets: SocketsReport,
     pub microtasks: MicrotasksReport,
+    pub async_context: AsyncContextReport,
     pub stdio: StdioReport,
     pub threads: Vec<ThreadReport>,
 }
@@ -161,6 +163,17 @@ pub struct MicrotasksReport {
 pub struct StdioReport {
     pub stdout: StreamReport,
     pub stderr: StreamReport,
+}
+
+/// Answers to HTTP requests by later callbacks than the one that read the request, followed for `seen_ratio` of the interval.
+#[derive(Debug, Serialize)]
+pub struct AsyncContextReport {
+    pub seen_ratio: Option<f64>,
+    pub answers: Option<u64>,
+    /// By a callback that has an async context.
+    pub with_context: Option<u64>,
+    /// By one that has none of it although the request had one.
+    pub without_context: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -297,6 +310,11 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
             is_observed(&process.signals, Signal::Microtasks),
             interval.duration_s,
         ),
+        async_context: of_async_context(
+            process.async_context,
+            is_observed(&process.signals, Signal::AsyncContext),
+            interval.answers_seen_ratio(),
+        ),
         stdio: StdioReport {
             stdout: of_stream(&process.stdout, stdio_observed),
             stderr: of_stream(&process.stderr, stdio_observed),
@@ -366,6 +384,15 @@ fn of_microtasks(microtasks: &Microtasks, observed: bool, duration_s: f64) -> Mi
         drain_p50_s: quantile_s(drains, 0.5).filter(|_| is_seen),
         drain_p99_s: quantile_s(drains, 0.99).filter(|_| is_seen),
         drain_max_s: max_s(drains).filter(|_| is_seen),
+    }
+}
+
+fn of_async_context(context: AsyncContext, observed: bool, seen_ratio: f64) -> AsyncContextReport {
+    AsyncContextReport {
+        seen_ratio: observed.then(|| seconds(seen_ratio)),
+        answers: observed.then(|| context.answers()),
+        with_context: observed.then_some(context.kept),
+        without_context: observed.then_some(context.lost),
     }
 }
 

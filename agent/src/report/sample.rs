@@ -12,9 +12,9 @@ use nodeprobe_ebpf::{
 };
 
 use crate::model::{
-    Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind, HeapChange, Histogram,
-    Identity, Interval, LongPause, Pauses, Pool, Process, ProcessId, Rejections, Signal, Sleep, Stack,
-    StackTime, Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
+    AsyncContext, Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
+    HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Pool, Process, ProcessId, Rejections,
+    Signal, Sleep, Stack, StackTime, Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
 };
 
@@ -99,6 +99,7 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         pool: Pool::default(),
         microtasks: Microtasks::default(),
         sockets_refused: 0,
+        async_context: AsyncContext::default(),
         backlogs: Vec::new(),
         stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         stderr: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
@@ -298,6 +299,7 @@ pub(crate) fn interval(after_s: u64, processes: Vec<ProcessInterval>) -> Interva
         duration_s: 1.0,
         lost: BTreeMap::from([("ring_full", 0), ("thread_map_full", 0)]),
         processes,
+        answers_seen_ns: 1_000_000_000,
         stalls: Vec::new(),
         pauses: Vec::new(),
         stacks: Vec::new(),

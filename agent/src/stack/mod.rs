@@ -4,6 +4,7 @@
 //! `package`, `category`, `demangle` and `collapse` are functions of their arguments. `native` and `source_map` read
 //! files of the observed process, bounded and taken for hostile, and remember what they read.
 
+pub mod callback;
 pub mod category;
 pub mod collapse;
 pub mod culprit;

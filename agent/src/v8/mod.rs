@@ -10,6 +10,7 @@
 //! its file is gone) are taken for code without function.
 
 mod code;
+mod context;
 mod decode;
 mod function;
 #[cfg(test)]
@@ -31,12 +32,13 @@ use std::{sync::Arc, time::Instant};
 
 use nodeprobe_ebpf::RawFrame;
 
-use self::{decode::Decoder, memory::ProcessMemory, regions::Regions};
 pub use self::{
+    context::{ContextLayout, ContextPlaces, FrameLayout, find as find_context},
     layout::{Layout, LayoutError, Metadata},
     regions::V8File,
     script::Place,
 };
+use self::{decode::Decoder, memory::ProcessMemory, regions::Regions};
 use crate::{binary::VirtualAddress, procfs::ProcessDir};
 
 /// A stack as it was noted in the kernel.

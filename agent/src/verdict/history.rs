@@ -12,8 +12,8 @@ use std::{
 use super::{Mode, thresholds::OUTSIDE_HEAP_FROM_S};
 use crate::{
     model::{
-        Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion, OccasionStack,
-        Pool, Stack, StackTime, Stall, StreamKind, ThreadKind,
+        AsyncContext, Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion,
+        OccasionStack, Pool, Stack, StackTime, Stall, StreamKind, ThreadKind,
         interval::{Microtasks, ProcessInterval},
     },
     stack::culprit::culprit,
@@ -73,6 +73,7 @@ struct Seen {
     microtasks: Microtasks,
     sockets_refused: u64,
     backlogs: Vec<Backlog>,
+    async_context: AsyncContext,
     stacks: Vec<StackTime>,
     occasions: Vec<OccasionStack>,
 }
@@ -177,6 +178,7 @@ impl History {
         seen.uptime_s = process.uptime_s;
         seen.microtasks = process.microtasks.clone();
         (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);
+        seen.async_context = process.async_context;
         seen.backlogs.clone_from(&process.backlogs);
         // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
         // start was spent with, its stall tells.
@@ -302,14 +304,19 @@ impl History {
         self.blamed_where(occasion, |_| true)
     }
 
+    /// Stacks that were taken on an occasion.
+    pub fn taken(&self, occasion: Occasion) -> impl Iterator<Item = &OccasionStack> {
+        let occasions = self.seen.iter().flat_map(|seen| &seen.occasions);
+        occasions.filter(move |taken| taken.occasion == occasion)
+    }
+
     /// The same for those of the stacks that are `wanted`.
     pub fn blamed_where(
         &self,
         occasion: Occasion,
         wanted: impl Fn(&Stack) -> bool,
     ) -> Option<(Culprit, f64)> {
-        let occasions = self.seen.iter().flat_map(|seen| &seen.occasions);
-        let taken = occasions.filter(|taken| taken.occasion == occasion && wanted(&taken.stack));
+        let taken = self.taken(occasion).filter(|taken| wanted(&taken.stack));
         let mut all = 0;
         let mut innermost: Vec<(Culprit, u64)> = Vec::new();
         for taken in taken {
@@ -441,6 +448,15 @@ impl History {
         }
         let last = self.seen.back().map_or(Pool::default(), |seen| seen.pool);
         Pool { waiting: last.waiting, oldest_wait_ns: last.oldest_wait_ns, ..pool }
+    }
+
+    /// Answers to requests, by what became of their contexts.
+    pub fn async_context(&self) -> AsyncContext {
+        let mut answers = AsyncContext::default();
+        for seen in &self.seen {
+            answers.merge(seen.async_context);
+        }
+        answers
     }
 
     /// Writes to sockets that were refused.

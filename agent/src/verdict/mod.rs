@@ -3,6 +3,7 @@
 //! Architecture invariant: no I/O and no clock in here; times are arguments.
 #![forbid(unsafe_code)]
 
+mod async_context_loss;
 mod cpu_starved;
 mod event_loop_starvation;
 mod gc_pressure;
@@ -43,11 +44,12 @@ pub enum Mode {
     StreamOverflow,
     ShapeChurn,
     EventLoopStarvation,
+    AsyncContextLoss,
     SlowStartup,
 }
 
 impl Mode {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UnhandledRejections,
         Self::HeapGrowth,
         Self::GcPressure,
@@ -60,6 +62,7 @@ impl Mode {
         Self::StreamOverflow,
         Self::ShapeChurn,
         Self::EventLoopStarvation,
+        Self::AsyncContextLoss,
         Self::SlowStartup,
     ];
 
@@ -77,6 +80,7 @@ impl Mode {
             Self::StreamOverflow => "stream-overflow",
             Self::ShapeChurn => "shape-churn",
             Self::EventLoopStarvation => "event-loop-starvation",
+            Self::AsyncContextLoss => "async-context-loss",
             Self::SlowStartup => "slow-startup",
         }
     }
@@ -132,6 +136,10 @@ impl Mode {
                 "Move the named work off the loop: the asynchronous form (crypto.scrypt, zlib), a worker_threads pool, or smaller pieces.",
                 "Bound what a request may ask for: size of JSON, length of input to regular expressions, rounds of hashing.",
             ],
+            Self::AsyncContextLoss => [
+                "Bind the named callback where it is handed over: AsyncResource.bind(callback), or a promise around the call and await.",
+                "Replace or update the package that runs it: drivers of today keep the context of each query.",
+            ],
             Self::SlowStartup => [
                 "Load the named packages where they are first needed (import() or require in the function), or leave them out.",
                 "Bundle the service, and let NODE_COMPILE_CACHE (Node 22) keep compiled code between starts.",
@@ -168,6 +176,7 @@ impl Mode {
             Self::ThreadpoolSaturation => &[Signal::ThreadPool],
             Self::StreamOverflow => &[Signal::Sockets, Signal::Heap],
             Self::ShapeChurn => &[Signal::Sample],
+            Self::AsyncContextLoss => &[Signal::AsyncContext, Signal::Sample],
             Self::EventLoopStarvation | Self::SlowStartup => &[Signal::EventLoop],
         }
     }
@@ -186,6 +195,7 @@ impl Mode {
             Self::StreamOverflow => stream_overflow::check(history),
             Self::ShapeChurn => shape_churn::check(history),
             Self::EventLoopStarvation => event_loop_starvation::check(history),
+            Self::AsyncContextLoss => async_context_loss::check(history),
             Self::SlowStartup => slow_startup::check(history),
         }
     }

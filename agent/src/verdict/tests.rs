@@ -5,8 +5,8 @@ use nodeprobe_ebpf::thread::POOL_CRYPTO;
 use super::*;
 use crate::{
     model::{
-        Backlog, Category, Cause, Notice, NoticeKind, Occasion, OccasionStack, PoolWork, Rejections,
-        ThreadKind, ThreadStacks, interval::ProcessInterval,
+        AsyncContext, Backlog, Category, Cause, FrameKind, Notice, NoticeKind, Occasion, OccasionStack,
+        PoolWork, Rejections, ThreadKind, ThreadStacks, interval::ProcessInterval,
     },
     report::sample::{self, MIB, MS},
 };
@@ -210,6 +210,30 @@ fn work_that_waits_for_the_pool_is_told_and_work_that_does_not_is_not() {
         (process.pool.waiting, process.pool.oldest_wait_ns) = (3, (1 + second) * 1000 * MS);
     });
     assert_eq!((wedged[0].mode, wedged[0].severity), (Mode::ThreadpoolSaturation, Severity::Warning));
+}
+
+#[test]
+fn contexts_are_lost_if_enough_answers_say_so_and_not_by_promises() {
+    let answers = |lost: u64, kept: u64, frames: &'static [&'static str]| {
+        judged(10, move |_, process, interval| {
+            process.async_context = AsyncContext { kept, lost, none: 100 };
+            let frames = frames.iter().map(|function| match function.split_once(' ') {
+                Some((_, native)) => sample::native(FrameKind::Native, native),
+                None => sample::frame(function, "/srv/orders.js", 7),
+            });
+            let stack = sample::stack_time(frames.collect(), Category::Application, MS).stack;
+            let (process, occasion) = (process.id, Occasion::LostContext);
+            let taken = OccasionStack { process, tid: 301, occasion, stack, count: lost.min(4) };
+            interval.occasions.extend(Some(taken).filter(|_| lost > 0));
+        })
+    };
+    let found = answers(5, 5, &["reply", "onOrder", "n MakeCallback"]);
+    assert_eq!((modes(&found), found[0].severity), (vec![(Mode::AsyncContextLoss, true)], Severity::Warning));
+    assert_eq!(&*found[0].culprit.as_ref().unwrap().function, "onOrder");
+    let few = answers(5, 1000, &["reply", "onOrder", "n MakeCallback"]);
+    assert_eq!((few[0].mode, few[0].severity), (Mode::AsyncContextLoss, Severity::Info));
+    assert_eq!(answers(5, 5, &["reply", "onOrder", "n Builtins_RunMicrotasks"]), []);
+    assert_eq!(answers(0, 50, &[]), []);
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub const POOL_WAIT_S: Threshold = at(0.02, 0.2);
 pub const POOL_TASKS_LEAST: u64 = 10;
 /// Age of work that waits for it, seconds: then its threads hang.
 pub const POOL_WEDGED_S: Threshold = at(1.0, 5.0);
+/// Share of the answers with a context that lost it, and how many they are at least. Fewer are told as a mere remark.
+pub const CONTEXTS_LOST: f64 = 0.05;
+pub const CONTEXTS_LOST_LEAST: f64 = 10.0;
 /// A socket that was full for so long, seconds, and
 pub const BACKLOG_S: f64 = 2.0;
 /// .. growth of memory outside of the heap, bytes per second, of at least so many bytes in at least so many seconds. Right after its

@@ -13,8 +13,8 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Pool, Process, ProcessId,
-    Rejections, Signal, Snapshot, Stdio, StreamKind, Thread, ThreadKind,
+    AsyncContext, Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Pool,
+    Process, ProcessId, Rejections, Signal, Snapshot, Stdio, StreamKind, Thread, ThreadKind,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -70,6 +70,7 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         pool: Pool::default(),
         sockets_refused: 0,
         drains: Histogram::default(),
+        async_context: AsyncContext::default(),
     }
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn snapshot(time: SystemTime, processes: Vec<Process>) -> Snapshot {
         monotonic_ns: 0,
         lost: BTreeMap::from([("ring_full", 3)]),
         processes,
+        answers_seen_ns: 0,
         stalls: Vec::new(),
         pauses: Vec::new(),
         stacks: Vec::new(),

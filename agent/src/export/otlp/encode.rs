@@ -15,14 +15,15 @@ use super::{
 };
 use crate::{
     model::{
-        Cause, ProcessId, Signal, ThreadKind,
+        AsyncContext, Cause, ProcessId, Signal, ThreadKind,
         catalog::{
-            self, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION, DRAINS_SEEN_TIME, EVENTLOOP_TIME,
-            EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE,
-            ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME,
-            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG,
-            SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME, STDIO_BLOCKED_TIME, STDIO_IO,
-            STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
+            self, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION,
+            DRAINS_SEEN_TIME, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT,
+            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, POOL_QUEUE, POOL_TASKS,
+            POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL,
+            SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME,
+            STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
+            THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
     },
     verdict::Mode,
@@ -190,6 +191,12 @@ impl Encoder {
             let counts = DEOPT_KIND.values.iter().zip([deopts.eager, deopts.lazy]);
             let points = counts.map(|(kind, count)| (vec![(DEOPT_KIND, *kind)], whole(count)));
             metrics.extend(numbers(&DEOPTIMIZATIONS, span, points));
+        }
+        if process.has(Signal::AsyncContext) {
+            let AsyncContext { kept, lost, none } = process.counters.async_context;
+            let counts = CONTEXT_STATE.values.iter().zip([kept, lost, none]);
+            let points = counts.map(|(state, count)| (vec![(CONTEXT_STATE, *state)], whole(count)));
+            metrics.extend(numbers(&CONTEXT_ANSWERS, span, points));
         }
     }
 

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     model::{
-        Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Pool, Process, ProcessId,
-        Rejections, Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog, interval,
+        AsyncContext, Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Pool, Process,
+        ProcessId, Rejections, Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog,
+        interval,
     },
     verdict::{Judge, Severity},
 };
@@ -63,6 +64,7 @@ pub(super) struct Counters {
     pub(super) sockets_refused: u64,
     /// For how long drains of microtask queues were looked at.
     pub(super) drains_seen_ns: u64,
+    pub(super) async_context: AsyncContext,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -216,6 +218,7 @@ impl ProcessState {
         self.counters.deopts.merge(thread.deopts.since(before.deopts));
         self.counters.pool.merge(thread.pool.since(before.pool));
         self.counters.sockets_refused += thread.sockets_refused.saturating_sub(before.sockets_refused);
+        self.counters.async_context.merge(thread.async_context.since(before.async_context));
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
@@ -290,6 +293,7 @@ fn blank(thread: &Thread) -> Thread {
         pool: Pool::default(),
         sockets_refused: 0,
         drains: Histogram::default(),
+        async_context: AsyncContext::default(),
     }
 }
 
