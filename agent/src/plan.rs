@@ -116,6 +116,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     let (rejections, deopts, thread_pool) = (rejections(node), deopts(v8), thread_pool(libuv));
     let microtasks = microtasks(v8);
     let async_context = async_context(node, v8);
+    let compile = compile(v8);
     if rejections.is_ok() {
         add_points(&mut points, node, &[Hook::PromiseReject]);
     }
@@ -126,6 +127,9 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         // Work that was not seen to be handed in does not count when it is begun.
         add_points(&mut points, libuv, &POOL_BEGINS);
         add_points(&mut points, libuv, &POOL_SUBMITS);
+    }
+    if compile.is_ok() {
+        add_points(&mut points, v8, &[Hook::CompileEnd, Hook::CompileFunction, Hook::CompileModule]);
     }
     // How a process ends; what of it has no symbol is told by its exit alone.
     add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
@@ -143,6 +147,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::ThreadPool => availability(thread_pool.as_ref().err()),
             Signal::Microtasks => availability(microtasks.as_ref().err()),
             Signal::AsyncContext => availability(async_context.as_ref().err()),
+            Signal::Compile => availability(compile.as_ref().err()),
         };
         (signal, availability)
     });
@@ -333,6 +338,16 @@ fn async_context(node: Component<'_>, v8: Component<'_>) -> Result<ContextLayout
         })
     });
     Ok(ContextLayout { ids_offset, frame })
+}
+
+fn compile(v8: Component<'_>) -> Result<(), String> {
+    let Some((_, v8)) = v8 else {
+        return Err("no V8 symbols in the executable or a mapped libnode.so".to_owned());
+    };
+    let hooks = [Hook::CompileFunction, Hook::CompileModule, Hook::CompileEnd];
+    hooks.into_iter().find(|hook| v8.points(*hook).is_empty()).map_or(Ok(()), |hook| {
+        Err(because("the compilation of modules (v8::ScriptCompiler) cannot be probed", v8, hook))
+    })
 }
 
 /// `what`, with the reason the analysis gave.

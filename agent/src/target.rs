@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{Availability, Identity, ProcessId, Signal, Stdio},
+    model::{Availability, Identity, ProcessId, Signal, Startup, Stdio, startup::PackageTime},
     v8::{ContextLayout, Layout, V8File},
 };
 
@@ -29,6 +29,10 @@ pub struct Target {
     pub from_start: bool,
     /// A loop thread of it was seen.
     pub measured: bool,
+    /// Who took the time of its first turn.
+    pub startup_packages: Arc<[PackageTime]>,
+    /// As it was known last: what tells of it, the records of threads, may end before the process.
+    pub startup: Option<Arc<Startup>>,
     /// Streams of threads that have ended; the sums of a process never go back.
     pub ended_streams: [Stdio; 2],
     /// Names of threads that have been read.
@@ -102,6 +106,8 @@ impl Target {
             begin_ns: 0,
             from_start,
             measured: false,
+            startup_packages: Arc::default(),
+            startup: None,
             ended_streams: [Stdio::default(), Stdio::default()],
             thread_names: HashMap::new(),
             drains_seen: Seen::default(),

@@ -20,7 +20,7 @@ use nodeprobe_ebpf::{
     },
 };
 
-use crate::{emit, gc, maps, rejections, sched, target};
+use crate::{emit, gc, lifecycle, maps, rejections, sched, target};
 
 /// Arguments of a `syscalls:sys_enter_*` tracepoint start at byte 16, one machine word each; `ret` of
 /// `sys_exit_*` is there too. The format has been the same on all 64-bit kernels since 3.5.
@@ -55,6 +55,9 @@ pub(crate) fn epoll_enter(ctx: TracePointContext) -> u32 {
             thread.busy_ns += now - thread.since_ns;
         } else if thread.state != STATE_WAIT {
             end_turn(thread, now);
+        }
+        if thread.flags & FLAG_LOOPED == 0 {
+            lifecycle::first_wait(thread, now);
         }
         thread.state = STATE_WAIT;
         thread.since_ns = now;
@@ -120,6 +123,7 @@ pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
     thread.turns.record(duration_ns, &TURN_BOUNDS_NS, epoch);
     if duration_ns >= maps::stall_threshold_ns() {
         thread.stalls.record(duration_ns, &TURN_BOUNDS_NS, epoch);
+        lifecycle::started_with(thread, thread.since_ns, now_ns);
         let startup = thread.flags & (FLAG_FROM_START | FLAG_LOOPED) == FLAG_FROM_START;
         let late = thread.flags & FLAG_ATTACHED_LATE != 0;
         let mut values = [0; EVENT_VALUES];
@@ -153,6 +157,9 @@ pub(crate) fn load_environment(_ctx: ProbeContext) -> u32 {
             thread.state = STATE_TURN;
             thread.observed_ns = now;
             thread.since_ns = now;
+            if thread.environment_ns == 0 {
+                thread.environment_ns = now;
+            }
             sched::reset(thread);
             target::end_change(&mut thread.seq_begin, thread.seq_end);
         }

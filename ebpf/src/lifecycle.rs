@@ -1,7 +1,11 @@
 //! Processes and loop threads that begin and end.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
-use nodeprobe_ebpf::{Event, EventKind, ThreadRecord, event::EVENT_VALUES, thread::FLAG_EXITED};
+use nodeprobe_ebpf::{
+    Event, EventKind, ThreadRecord,
+    event::EVENT_VALUES,
+    thread::{FLAG_EXITED, START_MAX_NS, START_NEVER_STEADY, START_QUIET_NS, START_STEADY},
+};
 
 use crate::{emit, event_loop, stdio, target};
 
@@ -41,9 +45,44 @@ pub(crate) fn listen_exit(ctx: TracePointContext) -> u32 {
     if event_loop::word(&ctx, 0) == 0
         && let Some(thread) = target::current()
     {
-        emit::thread_event(EventKind::Listening, thread, target::now_ns());
+        let now = target::now_ns();
+        if thread.listening_ns == 0 {
+            thread.listening_ns = now;
+        }
+        emit::thread_event(EventKind::Listening, thread, now);
     }
     0
+}
+
+/// Something of the kind that a start consists of, from `begin_ns` to `end_ns`. Where it follows soon upon what is known of the
+/// start, it is part of it.
+#[inline(always)]
+pub(crate) fn started_with(thread: &mut ThreadRecord, begin_ns: u64, end_ns: u64) {
+    if thread.start_over != 0 {
+        return;
+    }
+    if thread.first_wait_ns != 0 {
+        if begin_ns > thread.start_end_ns + START_QUIET_NS {
+            thread.start_over = START_STEADY;
+            return;
+        }
+        if end_ns > thread.first_wait_ns + START_MAX_NS {
+            thread.start_over = START_NEVER_STEADY;
+            return;
+        }
+        thread.start_end_ns = end_ns;
+    }
+    thread.start_modules = thread.modules.iter().sum();
+    thread.start_module_ns = thread.module_ns.iter().sum();
+}
+
+/// The loop of a thread waits for the first time.
+#[inline(always)]
+pub(crate) fn first_wait(thread: &mut ThreadRecord, now_ns: u64) {
+    if thread.environment_ns != 0 {
+        thread.first_wait_ns = now_ns;
+        thread.start_end_ns = now_ns;
+    }
 }
 
 /// Closes the record and leaves it for the agent, which reads the last values and then removes it.

@@ -58,6 +58,19 @@ pub const POOL_KINDS: usize = 5;
 pub const LANE_FAST: usize = 0;
 pub const LANE_SLOW: usize = 1;
 pub const LANES: usize = 2;
+/// Kinds of modules: indices of [`ThreadRecord::modules`].
+pub const MODULE_COMMONJS: usize = 0;
+pub const MODULE_ESM: usize = 1;
+pub const MODULE_KINDS: usize = 2;
+/// A start is over when nothing of it has followed for so long ..
+pub const START_QUIET_NS: u64 = 5_000_000_000;
+/// .. and has to be within this time from the first wait of the loop: a service that is busy from the start on never gets there.
+pub const START_MAX_NS: u64 = 30_000_000_000;
+/// [`ThreadRecord::start_over`]: the last event of the start is known.
+pub const START_STEADY: u32 = 1;
+/// [`ThreadRecord::start_over`]: events like those of the start went on.
+pub const START_NEVER_STEADY: u32 = 2;
+
 /// From here on work is said to wait: a pool with an idle thread takes it within 0.1 ms.
 pub const POOL_WAIT_LONG_NS: u64 = 10_000_000;
 
@@ -204,6 +217,28 @@ wire_record! {
         pub hit_sp: u64,
         pub hit_ns: u64,
 
+        /// Modules that were compiled, and for how long, by `MODULE_*`.
+        pub modules: [u64; MODULE_KINDS],
+        pub module_ns: [u64; MODULE_KINDS],
+        /// Of the compilation under way; 0 = none is.
+        pub compile_start_ns: u64,
+        pub compile_sp: u64,
+        pub compile_kind: u32,
+        /// 0 while the start may go on, then `START_*`.
+        pub start_over: u32,
+        /// When the script began (`node::LoadEnvironment`); 0 = not seen.
+        pub environment_ns: u64,
+        /// When the loop waited for the first time, of a thread that was seen from its script's begin on; 0 = not yet.
+        pub first_wait_ns: u64,
+        /// When the first socket listened; 0 = none.
+        pub listening_ns: u64,
+        /// When the last event of the start ended: the first turn, a later one of at least the stall threshold, the compilation of
+        /// a module; 0 before the first wait.
+        pub start_end_ns: u64,
+        /// Modules that were compiled by then, and for how long.
+        pub start_modules: u64,
+        pub start_module_ns: u64,
+
         pub turns: Histogram,
         pub stalls: Histogram,
         pub gc: [Histogram; GC_KINDS],
@@ -288,6 +323,18 @@ impl ThreadRecord {
         allocation_pages: 0,
         hit_sp: 0,
         hit_ns: 0,
+        modules: [0; MODULE_KINDS],
+        module_ns: [0; MODULE_KINDS],
+        compile_start_ns: 0,
+        compile_sp: 0,
+        compile_kind: 0,
+        start_over: 0,
+        environment_ns: 0,
+        first_wait_ns: 0,
+        listening_ns: 0,
+        start_end_ns: 0,
+        start_modules: 0,
+        start_module_ns: 0,
         turns: Histogram::ZERO,
         stalls: Histogram::ZERO,
         gc: [Histogram::ZERO; GC_KINDS],

@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 33] = [
+const PROCESS: [(&str, Type, Null); 37] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -65,6 +65,20 @@ const PROCESS: [(&str, Type, Null); 33] = [
     ("/async_context/without_context", Integer, Allowed),
     ("/stdio", Object, Never),
     ("/threads", List, Never),
+    ("/startup", Object, Allowed),
+    ("/compile/commonjs", Integer, Allowed),
+    ("/compile/esm", Integer, Allowed),
+    ("/compile/time_s", Number, Allowed),
+];
+
+const STARTUP: [(&str, Type, Null); 7] = [
+    ("/environment_s", Number, Allowed),
+    ("/first_turn_s", Number, Allowed),
+    ("/listening_s", Number, Allowed),
+    ("/steady_s", Number, Allowed),
+    ("/modules", Integer, Allowed),
+    ("/compile_s", Number, Allowed),
+    ("/packages", List, Never),
 ];
 
 const PAUSES: [(&str, Type, Null); 5] = [
@@ -144,6 +158,9 @@ fn check_process(process: &Value, found: &mut Vec<String>) {
             found.push(format!("{place}: unknown kind {}", stream["kind"]));
         }
     }
+    if process["startup"].is_object() {
+        check(&process["startup"], &format!("{place} startup"), &STARTUP, found);
+    }
     for thread in process["threads"].as_array().into_iter().flatten() {
         let place = format!("{place} thread {}", thread["tid"]);
         check(thread, &place, &THREAD, found);
@@ -211,7 +228,10 @@ mod tests {
                     "drain_p99_s": 0.1, "drain_max_s": 0.1},
                 "async_context": {"seen_ratio": 1.0, "answers": 2, "with_context": 1, "without_context": 1},
                 "stdio": {"stdout": stream, "stderr": stream},
-                "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}]
+                "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}],
+                "startup": {"environment_s": 0.04, "first_turn_s": 0.1, "listening_s": null, "steady_s": null, "modules": 1,
+                    "compile_s": 0.001, "packages": [{"name": "application", "cpu_s": 0.01, "wait_s": 0.0}]},
+                "compile": {"commonjs": 1, "esm": 0, "time_s": 0.001}
             }]
         })
     }

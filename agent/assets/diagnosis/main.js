@@ -105,6 +105,7 @@ function showProcess(found, recording, buckets) {
     processHead(found, process),
     findingsSection(found, showInFlame),
     tiles(view),
+    startupCard(found) ?? '',
     timelinesCard(view),
     heatmapCard(view, buckets),
     graph,

@@ -108,10 +108,16 @@ pub enum Hook {
     PoolDns,
     /// Entry of `uv__queue_work`, which begins all other work.
     PoolWork,
+    /// Entry of what compiles functions with a source of their own in `v8::ScriptCompiler`: `CommonJS` modules are such.
+    CompileFunction,
+    /// Entry of `v8::ScriptCompiler::CompileModule`: modules of ECMAScript.
+    CompileModule,
+    /// Every instruction by which one of the two is left.
+    CompileEnd,
 }
 
 impl Hook {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -135,6 +141,9 @@ impl Hook {
         Self::PoolFs,
         Self::PoolDns,
         Self::PoolWork,
+        Self::CompileFunction,
+        Self::CompileModule,
+        Self::CompileEnd,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -162,6 +171,9 @@ impl Hook {
             Self::PoolFs => "pool_fs",
             Self::PoolDns => "pool_dns",
             Self::PoolWork => "pool_work",
+            Self::CompileFunction => "compile_function",
+            Self::CompileModule => "compile_module",
+            Self::CompileEnd => "compile_end",
         }
     }
 }

@@ -87,6 +87,7 @@ impl Surveyor<'_> {
             self.survey_gc();
             self.survey_heap_size();
             self.survey_microtasks();
+            self.survey_compile();
             // At 13 µs for each quarter of a megabyte a slow one would be felt.
             let pages = self.functions(Meaning::NewPage);
             let pages = pages.iter().filter_map(|function| self.entry(function));
@@ -173,6 +174,32 @@ impl Surveyor<'_> {
         let Some(size) = function.size_bytes else { return false };
         let Ok(code) = self.elf.code(function.address, size, MAX_FUNCTION_BYTES) else { return false };
         code::calls(self.elf.architecture, &code, function.address, callee)
+    }
+
+    fn survey_compile(&mut self) {
+        // What Node calls leads to the first of these that there is: Node 18 to 22 have the first, 16 the second, 24 and newer
+        // the last alone.
+        let functions =
+            [Meaning::CompileFunctionInternal, Meaning::CompileFunctionInContext, Meaning::CompileFunction];
+        let function = functions.into_iter().find(|meaning| !self.functions(*meaning).is_empty());
+        let function = function.unwrap_or(Meaning::CompileFunction);
+        let mut ends = Vec::new();
+        for (hook, meaning) in
+            [(Hook::CompileFunction, function), (Hook::CompileModule, Meaning::CompileModule)]
+        {
+            let functions = self.functions(meaning);
+            self.add_entries(hook, &functions);
+            match self.exits(&functions, meaning) {
+                Ok(points) => ends.extend(points),
+                Err(reason) => {
+                    self.missing.insert(Hook::CompileEnd, reason.to_owned());
+                }
+            }
+        }
+        // Half of the ends would count half of the modules.
+        if !self.missing.contains_key(&Hook::CompileEnd) && !ends.is_empty() {
+            self.points.insert(Hook::CompileEnd, ends);
+        }
     }
 
     fn add_entries(&mut self, hook: Hook, functions: &[Function]) {

@@ -42,6 +42,10 @@ pub(super) enum Meaning {
     PoolFs,
     PoolDns,
     PoolWork,
+    CompileFunction,
+    CompileFunctionInternal,
+    CompileFunctionInContext,
+    CompileModule,
     VersionMajor,
     VersionMinor,
     VersionBuild,
@@ -65,7 +69,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 47] = [
+const WANTED: [(Name, Meaning); 51] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -119,6 +123,16 @@ const WANTED: [(Name, Meaning); 47] = [
     (Exact("uv__getaddrinfo_work"), Meaning::PoolDns),
     (Exact("uv__getnameinfo_work"), Meaning::PoolDns),
     (Exact("uv__queue_work"), Meaning::PoolWork),
+    (Overloads("_ZN2v814ScriptCompiler15CompileFunctionE"), Meaning::CompileFunction),
+    (Overloads("_ZN2v814ScriptCompiler23CompileFunctionInternalE"), Meaning::CompileFunctionInternal),
+    (Overloads("_ZN2v814ScriptCompiler24CompileFunctionInContextE"), Meaning::CompileFunctionInContext),
+    // The overload for sources that come as a stream has no user in Node.
+    (
+        Exact(
+            "_ZN2v814ScriptCompiler13CompileModuleEPNS_7IsolateEPNS0_6SourceENS0_14CompileOptionsENS0_13NoCacheReasonE",
+        ),
+        Meaning::CompileModule,
+    ),
     (Exact("_ZN2v88internal7Version6major_E"), Meaning::VersionMajor),
     (Exact("_ZN2v88internal7Version6minor_E"), Meaning::VersionMinor),
     (Exact("_ZN2v88internal7Version6build_E"), Meaning::VersionBuild),

@@ -107,7 +107,7 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 13] = [
     "context_read",
     "context_write",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 24] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 27] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -132,6 +132,9 @@ pub(super) const UPROBE_PROGRAMS: [&str; 24] = [
     "pool_fs",
     "pool_dns",
     "pool_work",
+    "compile_function",
+    "compile_module",
+    "compile_end",
 ];
 
 pub(super) const SAMPLE_PROGRAM: &str = "sample";

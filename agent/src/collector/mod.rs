@@ -123,8 +123,12 @@ impl Collector {
             }
             EventKind::Stall => {
                 let began = wall_clock(event.start_ns);
-                let Division { causes, stacks, culprit, longest_sleep } = self.sampling.stalled(event);
+                let Division { causes, stacks, culprit, longest_sleep, packages } =
+                    self.sampling.stalled(event);
                 let Some(target) = self.targets.find_mut(event.tgid) else { return };
+                if event.detail & STALL_STARTUP != 0 && event.tid == event.tgid {
+                    target.startup_packages = packages.into();
+                }
                 self.stalls.push(Stall {
                     process: target.id,
                     tid: event.tid,

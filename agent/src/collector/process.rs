@@ -6,8 +6,8 @@ use nodeprobe_ebpf::{
     ContextRecord, StdioRecord, ThreadRecord,
     stdio_record::BLOCKED_NS,
     thread::{
-        DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, POOL_KINDS, STATE_TURN, STATE_UNKNOWN,
-        STATE_WAIT,
+        DEOPT_EAGER, DEOPT_LAZY, GC_MAJOR, GC_MINOR, KIND_MAIN, POOL_KINDS, START_QUIET_NS, START_STEADY,
+        STATE_TURN, STATE_UNKNOWN, STATE_WAIT,
     },
 };
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     model::{
-        AsyncContext, CpuTime, Deopts, HeapChange, Histogram, Pauses, Pool, PoolWork, Process, Rejections,
-        Stdio, Thread, ThreadKind,
+        AsyncContext, Availability, CpuTime, Deopts, HeapChange, Histogram, Modules, Pauses, Pool, PoolWork,
+        Process, Rejections, Signal, Startup, Stdio, Thread, ThreadKind, startup::Compiled,
     },
     procfs::{Procfs, cgroups},
     readout::queues::PoolWaiting,
@@ -79,6 +79,7 @@ pub(super) fn process(
         target.ended_streams[slot].kind = kind.or(target.ended_streams[slot].kind);
         stream.kind = target.ended_streams[slot].kind;
     }
+    target.startup = startup(target, records, now_ns);
     let mut threads: Vec<Thread> = records
         .iter()
         .map(|(record, _)| {
@@ -115,6 +116,7 @@ pub(super) fn process(
         stdout,
         stderr,
         backlogs: Vec::new(),
+        startup: target.startup.clone(),
         threads,
         exited,
     }
@@ -175,6 +177,58 @@ fn async_context(record: &ThreadRecord, moment: &Moment<'_>) -> AsyncContext {
     })
 }
 
+fn modules(record: &ThreadRecord) -> Modules {
+    let mut modules = Modules::default();
+    for (index, kind) in modules.kinds.iter_mut().enumerate() {
+        *kind = Compiled { modules: record.modules[index], time_ns: record.module_ns[index] };
+    }
+    modules
+}
+
+/// How far the process has come; `None`: it began before the agent.
+fn startup(target: &Target, records: &[Final], now_ns: u64) -> Option<Arc<Startup>> {
+    let begin_ns = target.begin_ns;
+    if begin_ns == 0 {
+        return None;
+    }
+    // 0 is not yet, and what is earlier belongs to a former program.
+    let since_begin = |ns: u64| ns.checked_sub(begin_ns);
+    let known = target.startup.clone().unwrap_or_default();
+    let listening_ns = records.iter().filter_map(|(record, _)| since_begin(record.listening_ns)).min();
+    let listening_ns = known.listening_ns.into_iter().chain(listening_ns).min();
+    let main = records.iter().map(|(record, _)| record).find(|record| record.kind == KIND_MAIN);
+    let Some(main) = main else { return Some(Arc::new(Startup { listening_ns, ..Startup::clone(&known) })) };
+    let environment_ns = since_begin(main.environment_ns);
+    Some(Arc::new(Startup {
+        environment_ns,
+        first_turn_ns: since_begin(main.first_wait_ns),
+        listening_ns,
+        steady_ns: since_begin(main.start_end_ns).filter(|_| is_steady(main, now_ns)),
+        // Whose script had begun before the probes were there may have compiled some before that.
+        modules: environment_ns
+            .filter(|_| has(target, Signal::Compile))
+            .map(|_| Compiled { modules: main.start_modules, time_ns: main.start_module_ns }),
+        packages: Arc::clone(&target.startup_packages),
+    }))
+}
+
+fn has(target: &Target, signal: Signal) -> bool {
+    target.signals.get(&signal) == Some(&Availability::Ok)
+}
+
+/// Whether what is known of the start's end is its end: nothing like it has followed for long enough, nor may the turn that is
+/// under way turn out to be like it.
+fn is_steady(record: &ThreadRecord, now_ns: u64) -> bool {
+    let quiet_from_ns = record.start_end_ns + START_QUIET_NS;
+    let seen_until_ns = if ended(record) { record.exit_ns } else { now_ns };
+    let is_under_way = record.state != STATE_WAIT && record.since_ns <= quiet_from_ns && !ended(record);
+    match record.start_over {
+        0 => record.first_wait_ns != 0 && seen_until_ns >= quiet_from_ns && !is_under_way,
+        START_STEADY => true,
+        _ => false,
+    }
+}
+
 fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_>) -> Thread {
     let Moment { sampling, epoch, now_ns, .. } = *moment;
     let exited = ended(record);
@@ -223,6 +277,7 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_
         sockets_refused: record.sockets_refused,
         drains: Histogram::from_record(&record.drains, epoch),
         async_context: async_context(record, moment),
+        modules: modules(record),
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
     }
 }

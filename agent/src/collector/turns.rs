@@ -4,12 +4,15 @@ use std::{collections::HashMap, sync::Arc};
 
 use nodeprobe_ebpf::{
     Event, ThreadRecord,
-    event::{SLEEP_NS, SLEEP_PART, SLEEP_SYSCALL},
+    event::{SLEEP_NS, SLEEP_PART, SLEEP_SYSCALL, STALL_STARTUP},
     part::{PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PARTS},
 };
 
 use crate::{
-    model::{Cause, Causes, Culprit, Sleep, Stack, StackTime, ThreadStacks},
+    model::{
+        Cause, Causes, Culprit, Sleep, Stack, StackTime, ThreadStacks,
+        startup::{self, PackageTime},
+    },
     stack::culprit::culprit,
     stall::{Sampled, Turns},
     syscalls,
@@ -39,6 +42,8 @@ pub(super) struct Division {
     pub(super) stacks: Vec<StackTime>,
     pub(super) culprit: Option<Culprit>,
     pub(super) longest_sleep: Option<Sleep>,
+    /// Of the start-up only.
+    pub(super) packages: Vec<PackageTime>,
 }
 
 impl Sampling {
@@ -56,17 +61,25 @@ impl Sampling {
         let mut causes = causes(event.duration_ns, &event.values);
         let mut longest_sleep = longest_sleep(&event.values);
         let Some(turn) = self.turns.take(event.tid, event.start_ns) else {
-            return Division { causes, stacks: Vec::new(), culprit: None, longest_sleep };
+            return Division {
+                causes,
+                stacks: Vec::new(),
+                culprit: None,
+                longest_sleep,
+                packages: Vec::new(),
+            };
         };
         turn.divide(&mut causes);
         self.divided.entry(event.tid).or_default().merge(&causes);
         let mut stacks = turn.stacks(&causes, 0);
         let culprit = culprit(&stacks).map(|blame| blame.culprit);
+        let packages =
+            if event.detail & STALL_STARTUP != 0 { startup::packages(&stacks) } else { Vec::new() };
         stacks.truncate(STACKS_MAX);
         if let Some(sleep) = &mut longest_sleep {
             sleep.file = turn.longest_sleep_file().cloned();
         }
-        Division { causes, stacks, culprit, longest_sleep }
+        Division { causes, stacks, culprit, longest_sleep, packages }
     }
 
     pub(super) fn ended(&mut self, tid: u32) {

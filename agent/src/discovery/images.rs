@@ -313,6 +313,7 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
         Hook::PoolSubmit | Hook::PoolQueue | Hook::PoolFs | Hook::PoolDns | Hook::PoolWork => {
             Signal::ThreadPool
         }
+        Hook::CompileFunction | Hook::CompileModule | Hook::CompileEnd => Signal::Compile,
         // They stand for no signal: how a process ends its exit tells as well, and who allocates the begins of collections.
         Hook::UncaughtException | Hook::OutOfMemory | Hook::NearHeapLimit | Hook::NewPage => return,
     };

@@ -124,6 +124,12 @@ pub const CONTEXT_STATE: Attribute =
 /// Kinds of work in libuv's pool of threads.
 pub const POOL_TYPE: Attribute =
     Attribute { key: "nodeprobe.thread_pool.task.type", values: &super::queue::POOL_NAMES };
+/// What a process has reached while it started.
+pub const STARTUP_PHASE: Attribute =
+    Attribute { key: "nodeprobe.startup.phase", values: &super::startup::PHASES };
+/// How a module is written.
+pub const MODULE_TYPE: Attribute =
+    Attribute { key: "nodeprobe.module.type", values: &super::startup::MODULE_NAMES };
 /// A failure mode; `docs/failure-modes.md` explains each.
 pub const FINDING: Attribute = Attribute {
     key: "nodeprobe.finding.id",
@@ -163,6 +169,7 @@ pub const SIGNAL: Attribute = Attribute {
         Signal::Sockets.name(),
         Signal::Microtasks.name(),
         Signal::AsyncContext.name(),
+        Signal::Compile.name(),
     ],
 };
 /// Why something that happened was not recorded.
@@ -439,6 +446,31 @@ pub const PROCESS_MEMORY_USAGE: Metric = Metric {
 pub const PROCESS_UPTIME: Metric =
     process(new("process.uptime", Instrument::Gauge, "s", &[], "Time since the process started."));
 
+pub const STARTUP_DURATION: Metric = new(
+    "nodeprobe.startup.duration",
+    Instrument::Gauge,
+    "s",
+    &[STARTUP_PHASE],
+    "Time from the begin of the program to its first line of JavaScript, to the end of the first turn of the event loop, to the \
+     first listen, and to the end of the last thing that belongs to the start: a module that is compiled or a turn of at least \
+     the stall threshold, with nothing of the kind in the 5 s after it. Of processes that started under observation, as far as \
+     they have come.",
+);
+pub const MODULE_COMPILATIONS: Metric = new(
+    "nodeprobe.module.compilations",
+    Instrument::Counter,
+    "{module}",
+    &[MODULE_TYPE],
+    "Modules that V8 compiled, at the start and later; those of Node itself do not count.",
+);
+pub const MODULE_COMPILATION_TIME: Metric = new(
+    "nodeprobe.module.compilation.time",
+    Instrument::Counter,
+    "s",
+    &[MODULE_TYPE],
+    "Time for which event-loop threads compiled modules. Functions that are compiled when they are first called are not in it.",
+);
+
 pub const AGENT_EVENTS_LOST: Metric = agent(new(
     "nodeprobe.agent.events.lost",
     Instrument::Counter,
@@ -479,7 +511,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 34] = [
+pub const ALL: [&Metric; 37] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -509,6 +541,9 @@ pub const ALL: [&Metric; 34] = [
     &PROCESS_CPU_TIME,
     &PROCESS_MEMORY_USAGE,
     &PROCESS_UPTIME,
+    &STARTUP_DURATION,
+    &MODULE_COMPILATIONS,
+    &MODULE_COMPILATION_TIME,
     &AGENT_EVENTS_LOST,
     &AGENT_PROCESSES,
     &AGENT_PROBES,

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
     AsyncContext, Availability, Backlog, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause,
-    Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack, Stall,
-    Stdio, Thread, ThreadKind, ThreadStacks,
+    Modules, Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack,
+    Stall, Startup, Stdio, Thread, ThreadKind, ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -52,6 +52,9 @@ pub struct ProcessInterval {
     pub sockets_refused: u64,
     pub backlogs: Vec<Backlog>,
     pub async_context: AsyncContext,
+    pub modules: Modules,
+    /// As it is known at the end of the interval; `None`: the process began before it was observed.
+    pub startup: Option<Arc<Startup>>,
     pub stdout: Stdio,
     pub stderr: Stdio,
     pub threads: Vec<ThreadInterval>,
@@ -178,7 +181,7 @@ fn process_between(
     duration_s: f64,
 ) -> ProcessInterval {
     let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
-    let (mut pool, mut sockets_refused) = (Pool::default(), 0);
+    let (mut pool, mut sockets_refused, mut modules) = (Pool::default(), 0, Modules::default());
     let mut drains = Histogram::default();
     let mut async_context = AsyncContext::default();
     let threads: Vec<ThreadInterval> = later
@@ -195,6 +198,7 @@ fn process_between(
             drains.merge(&since(before.map(|t| &t.drains), &thread.drains));
             async_context
                 .merge(before.map_or(thread.async_context, |t| thread.async_context.since(t.async_context)));
+            modules.merge(before.map_or(thread.modules, |t| thread.modules.since(t.modules)));
             thread_between(before, thread)
         })
         .collect();
@@ -236,6 +240,8 @@ fn process_between(
         sockets_refused,
         backlogs: later.backlogs.clone(),
         async_context,
+        modules,
+        startup: later.startup.clone(),
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),
         stderr: stdio_between(earlier.map(|p| &p.stderr), &later.stderr),
         threads,

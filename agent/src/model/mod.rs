@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod interval;
 pub mod queue;
 pub mod stack;
+pub mod startup;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -19,6 +20,7 @@ pub use histogram::Histogram;
 pub use interval::Interval;
 pub use queue::{Backlog, Pool, PoolWork};
 pub use stack::{Category, Culprit, Frame, FrameKind, Stack, StackTime, ThreadStacks};
+pub use startup::{Modules, Startup};
 
 /// Distinguishes a process from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,10 +46,11 @@ pub enum Signal {
     Sockets,
     Microtasks,
     AsyncContext,
+    Compile,
 }
 
 impl Signal {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::EventLoop,
         Self::Stdio,
         Self::Gc,
@@ -61,6 +64,7 @@ impl Signal {
         Self::Sockets,
         Self::Microtasks,
         Self::AsyncContext,
+        Self::Compile,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -78,6 +82,7 @@ impl Signal {
             Self::Sockets => "sockets",
             Self::Microtasks => "microtasks",
             Self::AsyncContext => "async_context",
+            Self::Compile => "compile",
         }
     }
 }
@@ -223,6 +228,7 @@ pub struct Thread {
     /// Drains of the microtask queue, of the time in which they were looked at: [`Process::drains_seen_ns`].
     pub drains: Histogram,
     pub async_context: AsyncContext,
+    pub modules: Modules,
 }
 
 /// One Node process.
@@ -247,6 +253,8 @@ pub struct Process {
     pub stderr: Stdio,
     /// Sockets that are full, those that have been for longest first.
     pub backlogs: Vec<Backlog>,
+    /// `None`: it began before it was observed.
+    pub startup: Option<Arc<Startup>>,
     /// Main thread first, then workers by tid.
     pub threads: Vec<Thread>,
     /// The process has ended and this is its last appearance.

@@ -117,6 +117,9 @@ fn an_official_build_has_every_signal_from_one_file() {
     pool_work file 0 0x1700 dynsym
     pool_submit file 0 0x1300 dynsym
     pool_queue file 0 0x1400 dynsym
+    compile_end file 0 0x1a00 dynsym
+    compile_function file 0 0x1800 dynsym
+    compile_module file 0 0x1900 dynsym
     uncaught_exception file 0 0xd00 dynsym
     out_of_memory file 0 0xe00 dynsym
     near_heap_limit file 0 0xf00 dynsym
@@ -135,6 +138,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     sockets: ok
     microtasks: ok
     async_context: ok
+    compile: ok
     Some(Functions) Some(64) Some("file 0 0x400..0x480")
     "#);
 }
@@ -176,6 +180,9 @@ fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
     pool_work file 0 0x1700 dynsym
     pool_submit file 0 0x1300 dynsym
     pool_queue file 0 0x1400 dynsym
+    compile_end file 0 0x1a00 dynsym
+    compile_function file 0 0x1800 dynsym
+    compile_module file 0 0x1900 dynsym
     uncaught_exception file 0 0xd00 dynsym
     out_of_memory file 0 0xe00 dynsym
     event_loop: ok
@@ -191,6 +198,7 @@ fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
     sockets: ok
     microtasks: drains of the microtask queue (v8::internal::MicrotaskQueue::RunMicrotasks) cannot be probed: the symbol is not in the file
     async_context: ok
+    compile: ok
     Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
     "#);
 }
@@ -215,6 +223,9 @@ fn debian_takes_each_component_from_its_own_file() {
     new_page file 1 0xb00 dynsym
     promise_reject file 1 0xc00 dynsym
     deopt file 1 0x1000 dynsym
+    compile_end file 1 0x1a00 dynsym
+    compile_function file 1 0x1800 dynsym
+    compile_module file 1 0x1900 dynsym
     uncaught_exception file 1 0xd00 dynsym
     out_of_memory file 1 0xe00 dynsym
     near_heap_limit file 1 0xf00 dynsym
@@ -233,6 +244,7 @@ fn debian_takes_each_component_from_its_own_file() {
     sockets: ok
     microtasks: ok
     async_context: ok
+    compile: ok
     Some(Functions) Some(64) Some("file 1 0x400..0x480")
     "#);
 }
@@ -256,6 +268,9 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     new_page file 0 0xb00 dynsym
     promise_reject file 0 0xc00 dynsym
     deopt file 0 0x1000 dynsym
+    compile_end file 0 0x1a00 dynsym
+    compile_function file 0 0x1800 dynsym
+    compile_module file 0 0x1900 dynsym
     uncaught_exception file 0 0xd00 dynsym
     out_of_memory file 0 0xe00 dynsym
     near_heap_limit file 0 0xf00 dynsym
@@ -274,6 +289,7 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     sockets: ok
     microtasks: ok
     async_context: ok
+    compile: ok
     Some(Functions) None Some("file 0 0x400..0x480")
     "#);
 }
@@ -350,6 +366,7 @@ fn what_is_no_node_has_only_the_signals_of_tracepoints() {
     sockets: ok
     microtasks: no V8 symbols in the executable or a mapped libnode.so
     async_context: no Node symbols in the executable or a mapped libnode.so
+    compile: no V8 symbols in the executable or a mapped libnode.so
     None None None
     ");
     assert_eq!(plan(&[], true), plan(&[&binary], true));

@@ -12,17 +12,18 @@ use super::{
     wire::{
         BacklogLine, CausesLine, CulpritLine, FrameRow, HistogramLine, IdentityLine, IntervalLine,
         NoticeLine, OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SleepLine, StackLine,
-        StallLine, StdioLine, ThreadLine, TimeRow,
+        StallLine, StartupLine, StdioLine, ThreadLine, TimeRow,
     },
 };
 use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
         AsyncContext, Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind,
-        GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Notice, NoticeKind, Occasion,
+        GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Modules, Notice, NoticeKind, Occasion,
         OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall,
-        Stdio, StreamKind, ThreadKind, ThreadStacks,
+        Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
         interval::{Microtasks, ProcessInterval, ThreadInterval},
+        startup::{Compiled, PackageTime},
     },
 };
 
@@ -30,6 +31,8 @@ use crate::{
 const MOST: u64 = 1 << 50;
 /// Full sockets of one process; the writer has fewer.
 const BACKLOGS_MAX: usize = 64;
+/// Packages of one start; the writer has fewer.
+const PACKAGES_MAX: usize = 64;
 
 /// The reader's side.
 #[derive(Debug, Default)]
@@ -210,6 +213,8 @@ impl Tables {
                 lost: bounded(line.async_context.1),
                 none: bounded(line.async_context.2),
             },
+            modules: Modules { kinds: line.modules.map(compiled) },
+            startup: line.startup.as_ref().map(startup).map(Arc::new),
             heap_used_bytes: line.heap_used_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,
@@ -302,6 +307,26 @@ fn pool(line: &PoolLine) -> Pool {
         max_wait_ns: line.max_wait_ns.map(bounded),
         waiting: bounded(line.waiting),
         oldest_wait_ns: bounded(line.oldest_wait_ns),
+    }
+}
+
+fn compiled((modules, time_ns): (u64, u64)) -> Compiled {
+    Compiled { modules: bounded(modules), time_ns: bounded(time_ns) }
+}
+
+fn startup(line: &StartupLine) -> Startup {
+    let package = |(name, cpu_ns, wait_ns): &(String, u64, u64)| PackageTime {
+        name: clean(name.as_bytes(), NAME_MAX_CHARS).into(),
+        cpu_ns: bounded(*cpu_ns),
+        wait_ns: bounded(*wait_ns),
+    };
+    Startup {
+        environment_ns: line.environment_ns.map(bounded),
+        first_turn_ns: line.first_turn_ns.map(bounded),
+        listening_ns: line.listening_ns.map(bounded),
+        steady_ns: line.steady_ns.map(bounded),
+        modules: line.modules.map(compiled),
+        packages: line.packages.iter().take(PACKAGES_MAX).map(package).collect(),
     }
 }
 

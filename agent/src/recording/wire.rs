@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use nodeprobe_ebpf::thread::POOL_KINDS;
+use nodeprobe_ebpf::thread::{MODULE_KINDS, POOL_KINDS};
 use serde::{Deserialize, Serialize};
 
 /// The first line.
@@ -197,6 +197,25 @@ pub(super) struct BacklogLine {
     pub(super) age_ns: u64,
 }
 
+/// How the process started. Nanoseconds since its `exec`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct StartupLine {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) environment_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) first_turn_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) listening_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) steady_ns: Option<u64>,
+    /// How many, nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) modules: Option<(u64, u64)>,
+    /// Name, nanoseconds on a processor, nanoseconds asleep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) packages: Vec<(String, u64, u64)>,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ProcessLine {
     pub(super) identity: usize,
@@ -227,6 +246,11 @@ pub(super) struct ProcessLine {
     /// Kept, lost, none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) async_context: (u64, u64, u64),
+    /// By kind in the order of `model::startup::MODULE_NAMES`: how many, nanoseconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) modules: [(u64, u64); MODULE_KINDS],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) startup: Option<StartupLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,12 +13,13 @@ use super::{
     wire::{
         BacklogLine, CausesLine, Columns, EndLine, HistogramLine, IntervalLine, Line, MicrotasksLine,
         NoticeLine, OccasionLine, PauseLine, PausesLine, PoolLine, ProcessLine, SampledLine, SleepLine,
-        StallLine, StdioLine, ThreadLine,
+        StallLine, StartupLine, StdioLine, ThreadLine,
     },
 };
 use crate::model::{
-    Backlog, Causes, Histogram, Interval, LongPause, Pauses, Sleep, Stall, Stdio,
+    Backlog, Causes, Histogram, Interval, LongPause, Pauses, Sleep, Stall, Startup, Stdio,
     interval::{ProcessInterval, ThreadInterval},
+    startup::PackageTime,
 };
 
 /// Writes a recording. Every line leaves at once and whole, so that a crash costs the line it happens in.
@@ -189,6 +190,8 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         sockets_refused,
         backlogs,
         async_context,
+        modules,
+        startup,
         stdout,
         stderr,
         threads,
@@ -216,6 +219,8 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         sockets_refused: *sockets_refused,
         backlogs: backlogs.iter().map(backlog_line).collect(),
         async_context: (async_context.kept, async_context.lost, async_context.none),
+        modules: modules.kinds.map(|kind| (kind.modules, kind.time_ns)),
+        startup: startup.as_deref().map(startup_line),
         heap_used_bytes: *heap_used_bytes,
         heap_limit_bytes: *heap_limit_bytes,
         minor: pauses_line(minor),
@@ -224,6 +229,19 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         stderr: stdio_line(stderr),
         threads: threads.iter().map(|thread| thread_line(thread, tables, line)).collect(),
         exited: *exited,
+    }
+}
+
+fn startup_line(startup: &Startup) -> StartupLine {
+    let Startup { environment_ns, first_turn_ns, listening_ns, steady_ns, modules, packages } = startup;
+    let package = |package: &PackageTime| (package.name.to_string(), package.cpu_ns, package.wait_ns);
+    StartupLine {
+        environment_ns: *environment_ns,
+        first_turn_ns: *first_turn_ns,
+        listening_ns: *listening_ns,
+        steady_ns: *steady_ns,
+        modules: modules.map(|modules| (modules.modules, modules.time_ns)),
+        packages: packages.iter().map(package).collect(),
     }
 }
 

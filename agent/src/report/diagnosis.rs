@@ -11,7 +11,9 @@ use serde::{Serialize, Serializer};
 use super::{
     ListingFormat,
     document::{CulpritReport, SignalReport, of_signals, text},
-    quantity, timestamp, to_json,
+    quantity,
+    startup::StartupReport,
+    timestamp, to_json,
 };
 use crate::{
     model::interval::ProcessInterval,
@@ -39,6 +41,8 @@ pub struct ProcessDiagnosis {
     pub exited: bool,
     /// What could not be observed, so what is not found for lack of it.
     pub signals: BTreeMap<&'static str, SignalReport>,
+    /// How it started; `null`: before it was observed.
+    pub startup: Option<StartupReport>,
     /// The worst first; consequences of another finding behind it.
     pub findings: Vec<FindingReport>,
 }
@@ -91,6 +95,7 @@ impl ProcessDiagnosis {
             window_s: (window_s * 1e3).round() / 1e3,
             exited: process.exited,
             signals: of_signals(&process.signals),
+            startup: process.startup.as_deref().map(StartupReport::from),
             findings: findings.iter().map(FindingReport::from).collect(),
         }
     }
@@ -161,6 +166,7 @@ impl Diagnosis {
             out.push_str("Nothing is wrong with:\n");
             for process in healthy {
                 line(&mut out, 2, &format!("{} {}", title(process), blind_spots(process)));
+                process.render_startup(&mut out, 4);
             }
         }
         out
@@ -170,6 +176,7 @@ impl Diagnosis {
 impl ProcessDiagnosis {
     fn render(&self, out: &mut String) {
         line(out, 0, &format!("{} {}", title(self), blind_spots(self)));
+        self.render_startup(out, 2);
         for finding in self.findings.iter().filter(|finding| finding.primary) {
             out.push('\n');
             finding.render(out);
@@ -183,6 +190,17 @@ impl ProcessDiagnosis {
             }
         }
         out.push('\n');
+    }
+}
+
+impl ProcessDiagnosis {
+    fn render_startup(&self, out: &mut String, indent: usize) {
+        let Some(startup) = self.startup.as_ref().filter(|startup| startup.is_known()) else { return };
+        let mut label = "start-up: ";
+        for told in startup.lines() {
+            line(out, indent, &format!("{label}{told}"));
+            label = "          ";
+        }
     }
 }
 

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{printable, timestamp};
+use super::{
+    printable,
+    startup::{CompileReport, StartupReport},
+    timestamp,
+};
 use crate::model::{
     AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, Interval, Pauses, Pool, PoolWork,
     Signal, Stdio,
@@ -54,6 +58,9 @@ pub struct ProcessReport {
     pub async_context: AsyncContextReport,
     pub stdio: StdioReport,
     pub threads: Vec<ThreadReport>,
+    /// `null`: it began before it was observed.
+    pub startup: Option<StartupReport>,
+    pub compile: CompileReport,
 }
 
 #[derive(Debug, Serialize)]
@@ -327,6 +334,8 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
                 of_thread(thread, culprit.as_ref(), loop_observed, sched_observed)
             })
             .collect(),
+        startup: process.startup.as_deref().map(StartupReport::from),
+        compile: CompileReport::of(process, is_observed(&process.signals, Signal::Compile)),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod quantity;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod stall;
+pub mod startup;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ const FRAME: &str = asset!("page.html");
 const STYLES: [&str; 4] =
     [asset!("theme.css"), asset!("layout.css"), asset!("findings.css"), asset!("charts.css")];
 /// In one scope, in this order; the last one draws.
-const SCRIPTS: [&str; 15] = [
+const SCRIPTS: [&str; 16] = [
     asset!("errors.js"),
     asset!("dom.js"),
     asset!("format.js"),
@@ -38,6 +38,7 @@ const SCRIPTS: [&str; 15] = [
     asset!("flame.js"),
     asset!("functions.js"),
     asset!("memory.js"),
+    asset!("startup.js"),
     asset!("main.js"),
 ];
 const STYLE_PLACE: &str = "/*{style}*/";

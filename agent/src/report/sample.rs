@@ -13,9 +13,10 @@ use nodeprobe_ebpf::{
 
 use crate::model::{
     AsyncContext, Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
-    HeapChange, Histogram, Identity, Interval, LongPause, Pauses, Pool, Process, ProcessId, Rejections,
-    Signal, Sleep, Stack, StackTime, Stall, Stdio, StreamKind, ThreadKind, ThreadStacks,
+    HeapChange, Histogram, Identity, Interval, LongPause, Modules, Pauses, Pool, Process, ProcessId,
+    Rejections, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
+    startup::{Compiled, PackageTime},
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -101,6 +102,8 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         sockets_refused: 0,
         async_context: AsyncContext::default(),
         backlogs: Vec::new(),
+        modules: Modules::default(),
+        startup: None,
         stdout: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         stderr: Stdio { kind: Some(StreamKind::Pipe), ..Stdio::default() },
         threads: vec![thread(pid, ThreadKind::Main)],
@@ -117,6 +120,24 @@ pub(crate) fn with_unavailable(
     signals.insert(signal, Availability::Unavailable(reason.into()));
     process.signals = Arc::new(signals);
     process
+}
+
+/// A slow start: what it reached, and who took the time.
+pub(crate) fn startup() -> Startup {
+    let package = |name: &str, cpu_ms, wait_ms| PackageTime {
+        name: name.into(),
+        cpu_ns: cpu_ms * MS,
+        wait_ns: wait_ms * MS,
+    };
+    Startup {
+        environment_ns: Some(45 * MS),
+        first_turn_ns: Some(2340 * MS),
+        listening_ns: Some(2400 * MS),
+        steady_ns: None,
+        modules: Some(Compiled { modules: 412, time_ns: 380 * MS }),
+        packages: [package("aws-sdk", 1100, 120), package("application", 300, 0), package("node", 80, 0)]
+            .into(),
+    }
 }
 
 /// A service whose loop is blocked by hashing, that collects a lot and writes its log to a slow terminal, with one
@@ -144,6 +165,7 @@ pub(crate) fn sick(pid: u32) -> ProcessInterval {
         Stdio { kind: Some(StreamKind::Pipe), bytes: 2_048, writes: 9, eagain: 3, ..Stdio::default() };
     process.minor = pauses([3 * MS, 4 * MS, 2 * MS], 290, 281);
     process.major = pauses([48 * MS], 301, 262);
+    process.startup = Some(Arc::new(startup()));
     let main = &mut process.threads[0];
     main.busy_ns = 913 * MS;
     main.idle_ns = 87 * MS;
@@ -324,6 +346,7 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),
         backlogs: Vec::new(),
+        startup: None,
         threads: Vec::new(),
         exited: false,
     }

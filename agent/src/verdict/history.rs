@@ -13,7 +13,7 @@ use super::{Mode, thresholds::OUTSIDE_HEAP_FROM_S};
 use crate::{
     model::{
         AsyncContext, Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion,
-        OccasionStack, Pool, Stack, StackTime, Stall, StreamKind, ThreadKind,
+        OccasionStack, Pool, Stack, StackTime, Stall, Startup, StreamKind, ThreadKind,
         interval::{Microtasks, ProcessInterval},
     },
     stack::culprit::culprit,
@@ -41,6 +41,7 @@ pub struct History {
     now_s: f64,
     /// Seconds from the start of the process.
     listening_s: Option<f64>,
+    started: Option<Arc<Startup>>,
     heap_limit_bytes: Option<u64>,
     exited: bool,
 }
@@ -108,6 +109,7 @@ impl History {
             heap_sizes: VecDeque::new(),
             now_s: 0.0,
             listening_s: None,
+            started: None,
             heap_limit_bytes: None,
             exited: false,
         }
@@ -118,6 +120,7 @@ impl History {
         self.now_s += interval.duration_s;
         self.exited = process.exited;
         self.heap_limit_bytes = process.heap_limit_bytes.or(self.heap_limit_bytes);
+        self.started = process.startup.clone().or_else(|| self.started.take());
         let main = process.threads.iter().find(|thread| thread.kind == ThreadKind::Main);
         // Of the main thread's heap: sizes of different heaps make no slope.
         if let Some(main) = main.filter(|main| main.major.durations.count > 0)
@@ -482,6 +485,11 @@ impl History {
     /// The turn in which the process started.
     pub fn startup(&self) -> Option<&Stall> {
         self.seen.iter().find_map(|seen| seen.startup.as_ref())
+    }
+
+    /// How the process started; `None`: that was not observed.
+    pub fn started(&self) -> Option<&Startup> {
+        self.started.as_deref()
     }
 
     /// From the start of the process to its first `listen`, seconds.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Finding, History, Mode, duration, thresholds::STARTUP_S};
-use crate::model::{Cause, Culprit, StackTime, Stall};
+use crate::model::{Cause, Culprit, StackTime, Stall, startup::package_of};
 
 const MODE: Mode = Mode::SlowStartup;
 
@@ -30,6 +30,13 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     if let Some(listening_s) = history.listening_s() {
         finding = finding.with([("listening_s", listening_s)]);
     }
+    if let Some(environment_ns) = history.started().and_then(|started| started.environment_ns) {
+        finding = finding.with([("environment_s", environment_ns as f64 / 1e9)]);
+    }
+    if let Some(modules) = history.started().and_then(|started| started.modules) {
+        finding = finding
+            .with([("modules", modules.modules as f64), ("modules_compile_s", modules.time_ns as f64 / 1e9)]);
+    }
     if let Some(package_s) = package_s {
         finding = finding.with([("package_s", package_s)]);
     }
@@ -41,8 +48,8 @@ pub(super) fn check(history: &History) -> Option<Finding> {
 fn costliest_package(startup: &Stall) -> Option<(Culprit, f64)> {
     let mut by_package: BTreeMap<Arc<str>, Vec<StackTime>> = BTreeMap::new();
     for stack in &startup.stacks {
-        if let Some(package) = stack.stack.frames.iter().rev().find_map(|frame| frame.package.clone()) {
-            by_package.entry(package).or_default().push(stack.clone());
+        if let Some(package) = package_of(&stack.stack) {
+            by_package.entry(Arc::clone(package)).or_default().push(stack.clone());
         }
     }
     let time_ns = |stacks: &Vec<StackTime>| -> u64 { stacks.iter().map(|stack| stack.time_ns).sum() };

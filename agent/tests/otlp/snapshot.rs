@@ -13,8 +13,9 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    AsyncContext, Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Pauses, Pool,
-    Process, ProcessId, Rejections, Signal, Snapshot, Stdio, StreamKind, Thread, ThreadKind,
+    AsyncContext, Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Modules, Pauses,
+    Pool, Process, ProcessId, Rejections, Signal, Snapshot, Startup, Stdio, StreamKind, Thread, ThreadKind,
+    startup::Compiled,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -71,6 +72,7 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         sockets_refused: 0,
         drains: Histogram::default(),
         async_context: AsyncContext::default(),
+        modules: Modules::default(),
     }
 }
 
@@ -91,6 +93,9 @@ pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
         minor: pauses(&[400_000, 2 * MS]),
         major: pauses(&[40 * MS]),
         heap_used_bytes: Some(20 << 20),
+        modules: Modules {
+            kinds: [Compiled { modules: 7, time_ns: 70 * MS }, Compiled { modules: 2, time_ns: 20 * MS }],
+        },
         ..thread(tid, kind)
     }
 }
@@ -138,6 +143,13 @@ pub(crate) fn process(pid: u32) -> Process {
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
         backlogs: Vec::new(),
+        startup: Some(Arc::new(Startup {
+            environment_ns: Some(40 * MS),
+            first_turn_ns: Some(900 * MS),
+            listening_ns: Some(SECOND),
+            steady_ns: Some(2 * SECOND),
+            ..Startup::default()
+        })),
         threads: vec![busy_thread(pid, ThreadKind::Main), busy_thread(pid + 1, ThreadKind::Worker)],
         exited: false,
     }

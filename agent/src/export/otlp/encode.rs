@@ -19,9 +19,10 @@ use crate::{
         catalog::{
             self, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION,
             DRAINS_SEEN_TIME, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT,
-            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, POOL_QUEUE, POOL_TASKS,
-            POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL,
-            SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME,
+            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, MODULE_COMPILATION_TIME,
+            MODULE_COMPILATIONS, MODULE_TYPE, POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME,
+            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG,
+            SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE,
             STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
             THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
@@ -87,6 +88,7 @@ impl Encoder {
         self.microtasks(process, &mut metrics);
         self.stdio(process, &mut metrics);
         self.whole_process(process, &mut metrics);
+        self.startup(process, &mut metrics);
         let scope = InstrumentationScope {
             name: catalog::SCOPE.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,6 +199,23 @@ impl Encoder {
             let counts = CONTEXT_STATE.values.iter().zip([kept, lost, none]);
             let points = counts.map(|(state, count)| (vec![(CONTEXT_STATE, *state)], whole(count)));
             metrics.extend(numbers(&CONTEXT_ANSWERS, span, points));
+        }
+    }
+
+    fn startup(&self, process: &ProcessState, metrics: &mut Vec<OtlpMetric>) {
+        if let Some(startup) = &process.startup {
+            let phases = STARTUP_PHASE.values.iter().zip(startup.phases());
+            let reached =
+                phases.filter_map(|(phase, ns)| Some((vec![(STARTUP_PHASE, *phase)], seconds(ns?))));
+            metrics.extend(numbers(&STARTUP_DURATION, Self::sizes(process), reached));
+        }
+        if process.has(Signal::Compile) {
+            let span = self.counters(process);
+            let kinds = || MODULE_TYPE.values.iter().zip(process.counters.modules.kinds);
+            let counts = kinds().map(|(name, kind)| (vec![(MODULE_TYPE, *name)], whole(kind.modules)));
+            let times = kinds().map(|(name, kind)| (vec![(MODULE_TYPE, *name)], seconds(kind.time_ns)));
+            metrics.extend(numbers(&MODULE_COMPILATIONS, span, counts));
+            metrics.extend(numbers(&MODULE_COMPILATION_TIME, span, times));
         }
     }
 

@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     model::{
-        AsyncContext, Availability, Causes, CpuTime, Deopts, Histogram, Identity, Pauses, Pool, Process,
-        ProcessId, Rejections, Signal, Snapshot, Stall, Stdio, StreamKind, Thread, ThreadKind, catalog,
-        interval,
+        AsyncContext, Availability, Causes, CpuTime, Deopts, Histogram, Identity, Modules, Pauses, Pool,
+        Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio, StreamKind, Thread,
+        ThreadKind, catalog, interval,
     },
     verdict::{Judge, Severity},
 };
@@ -65,6 +65,7 @@ pub(super) struct Counters {
     /// For how long drains of microtask queues were looked at.
     pub(super) drains_seen_ns: u64,
     pub(super) async_context: AsyncContext,
+    pub(super) modules: Modules,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -94,6 +95,7 @@ pub(super) struct ProcessState {
     /// Work that waits for libuv's pool, and bytes that wait in full sockets.
     pub(super) pool_waiting: u64,
     pub(super) backlog_bytes: u64,
+    pub(super) startup: Option<Arc<Startup>>,
     /// `None`: there never was a thread of this kind.
     pub(super) current_turn_ns: [Option<u64>; 2],
     pub(super) counters: Counters,
@@ -147,6 +149,7 @@ impl ProcessState {
             heap_used_bytes: None,
             pool_waiting: 0,
             backlog_bytes: 0,
+            startup: None,
             current_turn_ns: [None; 2],
             counters: Counters::default(),
             counters_since: process.observed_since,
@@ -175,6 +178,7 @@ impl ProcessState {
         self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
         self.pool_waiting = process.threads.iter().map(|thread| thread.pool.waiting).sum();
         self.backlog_bytes = process.backlogs.iter().filter_map(|backlog| backlog.queued_bytes).sum();
+        self.startup = process.startup.clone().or_else(|| self.startup.take());
         for turn in self.current_turn_ns.iter_mut().flatten() {
             *turn = 0;
         }
@@ -219,6 +223,7 @@ impl ProcessState {
         self.counters.pool.merge(thread.pool.since(before.pool));
         self.counters.sockets_refused += thread.sockets_refused.saturating_sub(before.sockets_refused);
         self.counters.async_context.merge(thread.async_context.since(before.async_context));
+        self.counters.modules.merge(thread.modules.since(before.modules));
         self.interval_ns[kind].0 += busy;
         self.interval_ns[kind].1 += idle;
         self.durations.turns[kind].merge(&thread.turns.since(&before.turns));
@@ -294,6 +299,7 @@ fn blank(thread: &Thread) -> Thread {
         sockets_refused: 0,
         drains: Histogram::default(),
         async_context: AsyncContext::default(),
+        modules: Modules::default(),
     }
 }
 

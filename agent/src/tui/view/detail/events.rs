@@ -16,6 +16,7 @@ use crate::{
         document::{is_observed, max_s},
         quantity::{UNKNOWN, bytes, milliseconds, or_unknown, percent},
         stall::division,
+        startup::StartupReport,
         timestamp::time_of_day,
     },
     tui::{
@@ -52,6 +53,13 @@ pub(super) fn unavailable<'a>(context: &Context<'a>) -> Option<Section<'a>> {
     };
     let lines: Vec<Line<'_>> = context.process.signals.iter().filter_map(line).collect();
     (!lines.is_empty()).then(|| list("Not observed", String::new(), Style::new(), lines))
+}
+
+/// How the process started; `None` when that was not seen.
+pub(super) fn startup<'a>(context: &Context<'a>) -> Option<Section<'a>> {
+    let report = StartupReport::from(context.process.startup.as_deref()?);
+    let lines = report.lines().into_iter().map(|line| Line::raw(context.palette.text(&line, 240))).collect();
+    report.is_known().then(|| list("Start-up", String::new(), Style::new(), lines))
 }
 
 pub(super) fn streams<'a>(context: &Context<'a>) -> Section<'a> {

@@ -134,11 +134,13 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
         sections.push(streams);
         sections.extend(microtasks);
         sections.extend([stalls, pauses]);
+        sections.extend(events::startup(context));
         stack(frame, right, sections, scroll, palette)
     } else {
         sections.extend([turns, utilization, p99, streams]);
         sections.extend(microtasks);
         sections.extend([stalls, gc, pauses]);
+        sections.extend(events::startup(context));
         stack(frame, body, sections, scroll, palette)
     };
     scroll.min(last)
