@@ -45,8 +45,8 @@ static FRESH_CONTEXT: Array<ContextRecord> = Array::with_max_entries(1, 0);
 const SAMPLE_INTERVAL_NS: u64 = 100_000_000;
 const SAMPLE_BURST: u32 = 4;
 
-/// No request is shorter: `GET / HTTP/1.1`.
-const REQUEST_LEAST_BYTES: i64 = 14;
+/// A request may come in pieces; of the first one this much is looked at.
+const REQUEST_LEAST_BYTES: i64 = 4;
 const METHODS: [u32; 7] = [
     u32::from_le_bytes(*b"GET "),
     u32::from_le_bytes(*b"POST"),
@@ -150,9 +150,8 @@ pub(crate) fn context_write(_ctx: TracePointContext) -> u32 {
     if context.mode == CONTEXT_UNKNOWN {
         return 0;
     }
-    let has_frame = context.mode == CONTEXT_FRAMES
-        && read::<u64>(context.frame).is_some_and(|frame| frame != context.no_frame);
-    context.used += u64::from(has_frame);
+    let has_store = context.mode == CONTEXT_FRAMES && has_store(context);
+    context.used += u64::from(has_store);
     let window = window();
     let is_read_of_turn = context.turn_ns == thread.since_ns && context.window == window;
     let fd = registers::first_argument() as u32;
@@ -160,7 +159,8 @@ pub(crate) fn context_write(_ctx: TracePointContext) -> u32 {
     // SAFETY: the value is copied at once; threads of a process share no server socket.
     let request = unsafe { CONTEXT_REQUESTS.get(key) }.copied().filter(|request| request.window == window);
     let Some(request) = request.filter(|_| begins_answer()) else {
-        if is_read_of_turn && context.read_is_request != 0 && (has_frame || context.mode == CONTEXT_IDS) {
+        // Also in the callback of a later piece of the request.
+        if is_read_of_turn && (has_store || context.mode == CONTEXT_IDS) {
             wrote(thread, context);
         }
         return 0;
@@ -171,7 +171,7 @@ pub(crate) fn context_write(_ctx: TracePointContext) -> u32 {
     if is_read_of_turn && (context.read_is_request != 0 || context.read_fd == fd) {
         return 0;
     }
-    if answered(context, &request, has_frame) {
+    if answered(context, &request, has_store) {
         let now = target::now_ns();
         // In `CONTEXT_IDS` a stack tells something only together with that of the request.
         let is_known = context.mode == CONTEXT_FRAMES || request.had == HAD_SAMPLE;
@@ -200,7 +200,7 @@ fn wrote(thread: &ThreadRecord, context: &mut ContextRecord) {
     let Some(request) = CONTEXT_REQUESTS.get_ptr_mut(key) else { return };
     // SAFETY: a map value that is valid while the program runs (RCU); its thread alone writes it.
     let request = unsafe { &mut *request };
-    if request.had != HAD_NONE {
+    if request.had != HAD_NONE || request.window != context.window {
         return;
     }
     request.had = HAD_CONTEXT;
@@ -219,6 +219,28 @@ fn wrote(thread: &ThreadRecord, context: &mut ContextRecord) {
             request.had = HAD_SAMPLE;
         }
     }
+}
+
+/// Whether the frame that V8 keeps holds anything: after `AsyncLocalStorage.run` Node leaves one behind whose stores are undefined. A
+/// frame is a `Map` from storages to stores. One of more than four storages, which has a table of another shape, is taken to.
+#[inline(always)]
+fn has_store(context: &ContextRecord) -> bool {
+    const TAG: u64 = 1;
+    /// In a `Map`, its table.
+    const TABLE: u64 = 24;
+    /// In the smallest table, behind map, length and two counts: the number of its buckets, a small integer, which is 2. After those come
+    /// four entries of key, value and the next one.
+    const BUCKETS: usize = 4;
+    const TWO: u64 = 2 << 32;
+    const VALUES: [usize; 4] = [8, 11, 14, 17];
+    let Some(frame) = read::<u64>(context.frame) else { return false };
+    if frame == context.no_frame {
+        return false;
+    }
+    let table = read::<u64>(frame.wrapping_sub(TAG).wrapping_add(TABLE)).unwrap_or(0);
+    read::<[u64; 18]>(table.wrapping_sub(TAG)).is_none_or(|words| {
+        words[BUCKETS] != TWO || VALUES.iter().any(|index| words[*index] != context.no_frame)
+    })
 }
 
 /// Whether something follows async ids: `AsyncLocalStorage` does so once it was used.
@@ -241,9 +263,9 @@ fn begins_answer() -> bool {
 
 /// Counts an answer; `true`: its context is lost.
 #[inline(always)]
-fn answered(context: &mut ContextRecord, request: &ContextRequest, has_frame: bool) -> bool {
+fn answered(context: &mut ContextRecord, request: &ContextRequest, has_store: bool) -> bool {
     let has_context = if context.mode == CONTEXT_FRAMES {
-        has_frame
+        has_store
     } else {
         if !uses_hooks(context) {
             context.none += 1;

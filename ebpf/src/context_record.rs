@@ -31,7 +31,7 @@ wire_record! {
         pub ids: u64,
         /// Where Node counts its async hooks, by kind.
         pub hooks: u64,
-        /// Where V8 keeps the frame, and what stands there when there is none; `CONTEXT_FRAMES` only.
+        /// Where V8 keeps the frame, and what stands there when there is none, `undefined`; `CONTEXT_FRAMES` only.
         pub frame: u64,
         pub no_frame: u64,
 

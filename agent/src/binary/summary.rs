@@ -31,10 +31,17 @@ pub fn summary(binary: &Binary) -> String {
         let offset = binary.backend_fd_offset.map_or_else(unknown, |offset| offset.to_string());
         line("epoll descriptor", &format!("byte {offset} of uv_loop_t"));
     }
+    if binary.has.node {
+        let offset = binary.async_ids_offset.map_or_else(unknown, |offset| offset.to_string());
+        line("async ids", &format!("byte {offset} of Environment"));
+    }
     if binary.has.v8 {
         let sizes =
             binary.gc_sizes.map_or_else(unknown, |sizes| format!("{} and {}", sizes.before, sizes.after));
         line("heap sizes", &format!("bytes {sizes} of GCTracer"));
+        if let Some(offset) = binary.context_frame_offset {
+            line("async context", &format!("byte {offset} of Isolate"));
+        }
     }
     for hook in Hook::ALL {
         match binary.missing.get(&hook) {

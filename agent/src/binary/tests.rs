@@ -232,6 +232,28 @@ fn libuv_keeps_its_epoll_descriptor_where_its_header_says() {
 }
 
 #[test]
+fn async_ids_and_frames_are_where_the_code_of_each_version_reads_them() {
+    for node in nodes() {
+        let binary = node.analyze();
+        // Those of objdump; other patch releases may have others.
+        let expected = match node.version.as_str() {
+            "16.20.2" => Some((0x530, None)),
+            "18.20.8" => Some((0x408, None)),
+            "20.20.2" => Some((0x480, None)),
+            "22.23.3" => Some((0x480, Some(0x240))),
+            "24.21.0" => Some((0x488, Some(0x278))),
+            "26.10.0" => Some((0x480, Some(0x2a8))),
+            _ => None,
+        };
+        let found = binary.async_ids_offset.map(|ids| (ids, binary.context_frame_offset));
+        assert!(found.is_some(), "Node {}", node.version);
+        if expected.is_some() {
+            assert_eq!(found, expected, "Node {}", node.version);
+        }
+    }
+}
+
+#[test]
 fn the_heap_sizes_of_a_collection_are_where_objdump_shows_them_stored() {
     // `mov %rax,DISPLACEMENT(this)` behind `call SizeOfObjects`, read in the listings of GCTracer's StartInSafepoint and
     // StopInSafepoint. Node 16 has other functions for one of them and neither has a StopObservablePause.

@@ -45,23 +45,20 @@ impl Searches {
             if observed_ns == record.observed_ns && now < due {
                 continue;
             }
-            match find_context(record.tgid, record.sp, layout) {
-                Some(places) => {
-                    tracing::debug!(
-                        target.pid = record.tgid,
-                        tid,
-                        attempts,
-                        "found where a thread keeps its async context"
-                    );
-                    let (frame, no_frame) = places.frame.unwrap_or((0, 0));
-                    let mode = if places.frame.is_some() { CONTEXT_FRAMES } else { CONTEXT_IDS };
-                    let (ids, hooks) = (places.ids, places.hooks);
-                    contexts.tell(tid, ContextRecord { mode, ids, hooks, frame, no_frame, ..record });
-                }
-                None => {
-                    let pause = if attempts < PATIENCE { Duration::ZERO } else { LATER };
-                    self.in_vain.insert(tid, (record.observed_ns, attempts + 1, now + pause));
-                }
+            if let Some(places) = find_context(record.tgid, record.sp, layout) {
+                tracing::debug!(
+                    target.pid = record.tgid,
+                    tid,
+                    attempts,
+                    "found where a thread keeps its async context"
+                );
+                let (frame, no_frame) = places.frame.unwrap_or((0, 0));
+                let mode = if places.frame.is_some() { CONTEXT_FRAMES } else { CONTEXT_IDS };
+                let (ids, hooks) = (places.ids, places.hooks);
+                contexts.tell(tid, ContextRecord { mode, ids, hooks, frame, no_frame, ..record });
+            } else {
+                let pause = if attempts < PATIENCE { Duration::ZERO } else { LATER };
+                self.in_vain.insert(tid, (record.observed_ns, attempts + 1, now + pause));
             }
         }
     }

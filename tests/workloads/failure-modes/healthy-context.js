@@ -1,6 +1,6 @@
 'use strict';
 // healthy-context.js: answers that keep their context in all the ways that do, beside routes that never had one: a health check, a
-// legacy route through a driver of old, events that a timer sends to all listeners.
+// legacy route through a driver of old, a transaction of its own, events that a timer sends to all listeners.
 const fs = require('fs');
 const http = require('http');
 const { once, on, EventEmitter } = require('events');
@@ -54,10 +54,10 @@ const ways = [
 let ids = 0;
 function mixed(req, res) {
   const id = ++ids;
-  // Two of twelve have no context: one is answered by Node's own callback, one by that of the driver of old.
-  if (id % 12 === 10) return plain(req, res);
-  if (id % 12 === 11) return legacy(req, res);
-  return context.run({ id }, () => ways[id % 12](res));
+  // Three have no context: one is answered by Node's own callback, one by that of the driver of old, one has a context for its query only.
+  const which = id % (ways.length + 3);
+  if (which < ways.length) return context.run({ id }, () => ways[which](res));
+  return [plain, legacy, transaction][which - ways.length](req, res);
 }
 
 function plain(req, res) {
@@ -67,6 +67,12 @@ function plain(req, res) {
 function legacy(req, res) {
   answers.no_store++;
   driver.query('select 4', (error, row) => reply(res, `${row}\n`));
+}
+
+async function transaction(req, res) {
+  answers.no_store++;
+  await context.run({ id: 'transaction' }, () => new Promise((resolve) => driver.query('commit', resolve)));
+  reply(res);
 }
 
 const listeners = new Set();
