@@ -78,6 +78,77 @@ pub fn memory_limit_paths(cgroup: &[u8]) -> Option<(Vec<String>, bool)> {
     of_v2
 }
 
+/// The groups whose memory a process counts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryGroups {
+    /// Their directories below `/sys/fs/cgroup`, the innermost first.
+    pub directories: Vec<String>,
+    /// Names of files in them: the limit, what is used, the account of it; and the line of the account that tells what the kernel
+    /// would drop before it kills.
+    pub limit: &'static str,
+    pub usage: &'static str,
+    pub account: &'static str,
+    pub droppable: &'static str,
+}
+
+/// The groups that limit the memory of a process: its own and all around it, because each can run out. `None`: they lie outside
+/// of what is mounted here, or there is no line of them.
+pub fn memory_groups(cgroup: &[u8]) -> Option<MemoryGroups> {
+    let lines = cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut of_v2 = None;
+    for line in lines {
+        let mut fields = line.splitn(3, ':');
+        let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let is_outside = path.split('/').any(|segment| segment == "..");
+        if controllers.split(',').any(|controller| controller == "memory") {
+            return (!is_outside).then(|| MemoryGroups {
+                directories: with_those_around("memory/", path),
+                limit: "memory.limit_in_bytes",
+                usage: "memory.usage_in_bytes",
+                account: "memory.stat",
+                droppable: "total_inactive_file",
+            });
+        }
+        if hierarchy == "0" && controllers.is_empty() && !is_outside {
+            of_v2 = Some(MemoryGroups {
+                directories: with_those_around("", path),
+                limit: "memory.max",
+                usage: "memory.current",
+                account: "memory.stat",
+                droppable: "inactive_file",
+            });
+        }
+    }
+    of_v2
+}
+
+/// Deeper ones are not looked at.
+const GROUPS_MAX: usize = 16;
+
+/// A group and those it is in but the root, which has no limit: that is the machine.
+fn with_those_around(mount: &str, path: &str) -> Vec<String> {
+    let path = path.trim_matches('/');
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|end| *end > 0);
+    let mut groups: Vec<String> = ends.map(|end| format!("{mount}{}", &path[..end])).collect();
+    groups.reverse();
+    groups.truncate(GROUPS_MAX);
+    groups
+}
+
+/// What a group uses and cannot give back, from the text of its usage and its account: the figure that Kubernetes calls the
+/// working set.
+pub fn working_set_bytes(usage: &str, account: &str, droppable: &str) -> Option<u64> {
+    let usage: u64 = usage.trim().parse().ok()?;
+    let given_back = account.lines().find_map(|line| match line.split_once(' ')? {
+        (name, bytes) if name == droppable => bytes.trim().parse().ok(),
+        _ => None,
+    });
+    Some(usage.saturating_sub(given_back.unwrap_or(0)))
+}
+
 /// For how long the group was kept off all processors because its quota was used up, nanoseconds, from the text of its
 /// `cpu.stat`; `None`: it does not say, as in a group without the controller.
 pub fn throttled_ns(cpu_stat: &str) -> Option<u64> {
@@ -122,6 +193,27 @@ mod tests {
         assert_eq!(paths("0::/\n").as_deref(), Some("memory.max memory.high"));
         assert_eq!(paths("0::/../../kubepods/pod2\n"), None, "another namespace");
         assert_eq!(paths(""), None);
+    }
+
+    #[test]
+    fn each_group_around_a_process_limits_its_memory() {
+        let directories = |text: &str| memory_groups(text.as_bytes()).map(|groups| groups.directories);
+        let v2 = directories("0::/a.slice/b.slice/c.scope\n").unwrap();
+        assert_eq!(v2, ["a.slice/b.slice/c.scope", "a.slice/b.slice", "a.slice"]);
+        let v1 = memory_groups(b"4:memory:/docker/x\n0::/\n").unwrap();
+        assert_eq!(v1.directories, ["memory/docker/x", "memory/docker"]);
+        assert_eq!(v1.limit, "memory.limit_in_bytes");
+        assert_eq!(directories("0::/\n").unwrap(), [""; 0], "the root has none");
+        assert_eq!(directories("0::/../x\n"), None, "another namespace");
+        assert_eq!(directories(&format!("0::{}\n", "/a".repeat(99))).unwrap().len(), GROUPS_MAX);
+    }
+
+    #[test]
+    fn what_the_kernel_would_drop_is_no_use_of_memory() {
+        let account = "anon 5\ninactive_file 300\nactive_file 7\n";
+        assert_eq!(working_set_bytes("1000\n", account, "inactive_file"), Some(700));
+        assert_eq!(working_set_bytes("1000\n", "", "inactive_file"), Some(1000));
+        assert_eq!(working_set_bytes("max\n", account, "inactive_file"), None);
     }
 
     const ID: &str = "4c01db0b339c8b2c9d2d3a4c1f0e6a5b7c8d9e0f11223344556677889900aabb";

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{Availability, Identity, ProcessId, Signal, Startup, Stdio, startup::PackageTime},
+    model::{Availability, GroupMemory, Identity, ProcessId, Signal, Startup, Stdio, startup::PackageTime},
     v8::{ContextLayout, Layout, V8File},
 };
 
@@ -33,6 +33,8 @@ pub struct Target {
     pub startup_packages: Arc<[PackageTime]>,
     /// As it was known last: what tells of it, the records of threads, may end before the process.
     pub startup: Option<Arc<Startup>>,
+    /// `CLOCK_MONOTONIC` when the memory of its control group was read last, and what that was.
+    pub group_memory: (u64, Option<GroupMemory>),
     /// Streams of threads that have ended; the sums of a process never go back.
     pub ended_streams: [Stdio; 2],
     /// Names of threads that have been read.
@@ -108,6 +110,7 @@ impl Target {
             measured: false,
             startup_packages: Arc::default(),
             startup: None,
+            group_memory: (0, None),
             ended_streams: [Stdio::default(), Stdio::default()],
             thread_names: HashMap::new(),
             drains_seen: Seen::default(),

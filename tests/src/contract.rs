@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 37] = [
+const PROCESS: [(&str, Type, Null); 43] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -69,6 +69,12 @@ const PROCESS: [(&str, Type, Null); 37] = [
     ("/compile/commonjs", Integer, Allowed),
     ("/compile/esm", Integer, Allowed),
     ("/compile/time_s", Number, Allowed),
+    ("/logging/cpu_ratio", Ratio, Allowed),
+    ("/logging/cpu_s", Number, Allowed),
+    ("/logging/sampled_s", Number, Allowed),
+    ("/logging/top_function", Object, Allowed),
+    ("/memory_limit_bytes", Integer, Allowed),
+    ("/memory_used_bytes", Integer, Allowed),
 ];
 
 const STARTUP: [(&str, Type, Null); 7] = [
@@ -231,7 +237,9 @@ mod tests {
                 "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}],
                 "startup": {"environment_s": 0.04, "first_turn_s": 0.1, "listening_s": null, "steady_s": null, "modules": 1,
                     "compile_s": 0.001, "packages": [{"name": "application", "cpu_s": 0.01, "wait_s": 0.0}]},
-                "compile": {"commonjs": 1, "esm": 0, "time_s": 0.001}
+                "compile": {"commonjs": 1, "esm": 0, "time_s": 0.001},
+                "logging": {"cpu_ratio": 0.1, "cpu_s": 0.1, "sampled_s": 1.0, "top_function": null},
+                "memory_limit_bytes": null, "memory_used_bytes": null
             }]
         })
     }

@@ -25,6 +25,9 @@ use crate::{
     target::Target,
 };
 
+/// Some files are read for it.
+const GROUP_MEMORY_EVERY_NS: u64 = 3_000_000_000;
+
 /// Heap around a collection; 0 on the wire means not known.
 pub(super) fn heap_change(before: u64, after: u64) -> HeapChange {
     let known = |bytes: u64| (bytes != 0).then_some(bytes);
@@ -98,6 +101,11 @@ pub(super) fn process(
         .collect();
     threads.sort_by_key(|thread| (thread.kind, thread.tid));
     let [stdout, stderr] = streams;
+    if let Some(directory) = &directory
+        && now_ns.saturating_sub(target.group_memory.0) >= GROUP_MEMORY_EVERY_NS
+    {
+        target.group_memory = (now_ns, cgroups::memory(directory));
+    }
     let stat = directory.as_ref().and_then(|directory| directory.stat().ok());
     // One that has ended is not looked at any more, whatever the governor has heard of that.
     let main_ended = records.iter().find(|(record, _)| record.kind == KIND_MAIN && ended(record));
@@ -116,6 +124,7 @@ pub(super) fn process(
         stdout,
         stderr,
         backlogs: Vec::new(),
+        group_memory: target.group_memory.1,
         startup: target.startup.clone(),
         threads,
         exited,

@@ -471,6 +471,24 @@ pub const MODULE_COMPILATION_TIME: Metric = new(
     "Time for which event-loop threads compiled modules. Functions that are compiled when they are first called are not in it.",
 );
 
+pub const LOGGING_CPU_TIME: Metric = new(
+    "nodeprobe.logging.cpu.time",
+    Instrument::Counter,
+    "s",
+    &[],
+    "CPU time of the main thread spent formatting and writing log lines, estimated from the samples of its stacks: under Node's \
+     console and util.inspect, in packages for logging, and for what a function formats for its own fs.writeSync.",
+);
+
+pub const MEMORY_LIMIT: Metric = new(
+    "nodeprobe.memory.limit",
+    Instrument::UpDownCounter,
+    "By",
+    &[],
+    "Memory that the control group of the process (its container), or the one around it with the least limit, may use before \
+     the kernel kills; absent without a limit. The conventions have a name for the limit of Kubernetes containers only.",
+);
+
 pub const AGENT_EVENTS_LOST: Metric = agent(new(
     "nodeprobe.agent.events.lost",
     Instrument::Counter,
@@ -511,7 +529,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 37] = [
+pub const ALL: [&Metric; 39] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -536,10 +554,12 @@ pub const ALL: [&Metric; 37] = [
     &STDIO_BLOCKED_TIME,
     &STDIO_RETRIES,
     &STDIO_IO,
+    &LOGGING_CPU_TIME,
     &SIGNAL_AVAILABLE,
     &FINDING_ACTIVE,
     &PROCESS_CPU_TIME,
     &PROCESS_MEMORY_USAGE,
+    &MEMORY_LIMIT,
     &PROCESS_UPTIME,
     &STARTUP_DURATION,
     &MODULE_COMPILATIONS,

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    AsyncContext, Availability, Backlog, Causes, Culprit, Deopts, HeapChange, Histogram, Identity, LongPause,
-    Modules, Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stack,
-    Stall, Startup, Stdio, Thread, ThreadKind, ThreadStacks,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Deopts, GroupMemory, HeapChange, Histogram,
+    Identity, LongPause, Modules, Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections,
+    Signal, Snapshot, Stack, StackTime, Stall, Startup, Stdio, Thread, ThreadKind, ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -52,6 +52,7 @@ pub struct ProcessInterval {
     pub sockets_refused: u64,
     pub backlogs: Vec<Backlog>,
     pub async_context: AsyncContext,
+    pub group_memory: Option<GroupMemory>,
     pub modules: Modules,
     /// As it is known at the end of the interval; `None`: the process began before it was observed.
     pub startup: Option<Arc<Startup>>,
@@ -115,6 +116,12 @@ impl Interval {
     /// Share of the interval in which answers to requests were followed.
     pub fn answers_seen_ratio(&self) -> f64 {
         ratio(self.answers_seen_ns, self.duration_s)
+    }
+
+    /// What was sampled of the main thread of a process.
+    pub fn stacks_of_main(&self, process: ProcessId) -> impl Iterator<Item = &StackTime> + Clone {
+        let of_main = self.stacks.iter().filter(move |thread| thread.is_main_of(process));
+        of_main.flat_map(|thread| &thread.stacks)
     }
 
     /// Who is to blame for most of the time in the stalls of a thread that ended in the interval.
@@ -240,6 +247,7 @@ fn process_between(
         sockets_refused,
         backlogs: later.backlogs.clone(),
         async_context,
+        group_memory: later.group_memory,
         modules,
         startup: later.startup.clone(),
         stdout: stdio_between(earlier.map(|p| &p.stdout), &later.stdout),

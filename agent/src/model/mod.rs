@@ -231,6 +231,14 @@ pub struct Thread {
     pub modules: Modules,
 }
 
+/// The memory of the control group that limits a process most: of its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupMemory {
+    pub limit_bytes: u64,
+    /// What all its processes use together and the kernel cannot take back; `None`: not known.
+    pub used_bytes: Option<u64>,
+}
+
 /// One Node process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -253,6 +261,8 @@ pub struct Process {
     pub stderr: Stdio,
     /// Sockets that are full, those that have been for longest first.
     pub backlogs: Vec<Backlog>,
+    /// `None`: its memory is not limited, or that cannot be told.
+    pub group_memory: Option<GroupMemory>,
     /// `None`: it began before it was observed.
     pub startup: Option<Arc<Startup>>,
     /// Main thread first, then workers by tid.

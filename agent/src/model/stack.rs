@@ -183,6 +183,13 @@ pub struct ThreadStacks {
     pub stacks: Vec<StackTime>,
 }
 
+impl ThreadStacks {
+    /// Whether they are those of the main thread of `process`.
+    pub fn is_main_of(&self, process: super::ProcessId) -> bool {
+        (self.process, self.tid) == (process, process.pid)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,9 +19,9 @@ use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
         AsyncContext, Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind,
-        GcKind, HeapChange, Histogram, Identity, Interval, LongPause, Modules, Notice, NoticeKind, Occasion,
-        OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall,
-        Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
+        GcKind, GroupMemory, HeapChange, Histogram, Identity, Interval, LongPause, Modules, Notice,
+        NoticeKind, Occasion, OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep,
+        Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
         interval::{Microtasks, ProcessInterval, ThreadInterval},
         startup::{Compiled, PackageTime},
     },
@@ -215,6 +215,10 @@ impl Tables {
             },
             modules: Modules { kinds: line.modules.map(compiled) },
             startup: line.startup.as_ref().map(startup).map(Arc::new),
+            group_memory: line.group_memory.map(|(limit_bytes, used_bytes)| GroupMemory {
+                limit_bytes: bounded(limit_bytes),
+                used_bytes: used_bytes.map(bounded),
+            }),
             heap_used_bytes: line.heap_used_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,

@@ -251,6 +251,9 @@ pub(super) struct ProcessLine {
     pub(super) modules: [(u64, u64); MODULE_KINDS],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) startup: Option<StartupLine>,
+    /// Of the control group: its limit, what it uses; bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) group_memory: Option<(u64, Option<u64>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,7 @@ use crate::model::{
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
+use crate::stack::logging::logging;
 
 /// Names are bounded where they are read; this bounds what a mistake there could cost.
 const MAX_NAME_COLUMNS: usize = 256;
@@ -61,6 +62,23 @@ pub struct ProcessReport {
     /// `null`: it began before it was observed.
     pub startup: Option<StartupReport>,
     pub compile: CompileReport,
+    pub logging: LoggingReport,
+    /// `null`: not limited, or not known.
+    pub memory_limit_bytes: Option<u64>,
+    pub memory_used_bytes: Option<u64>,
+}
+
+/// Formatting and writing of log lines by the main thread, as its samples tell.
+#[derive(Debug, Serialize)]
+pub struct LoggingReport {
+    /// Of the time that the main thread was sampled on a processor; `null` without a sample.
+    pub cpu_ratio: Option<f64>,
+    /// `null`: not observed.
+    pub cpu_s: Option<f64>,
+    /// The time that the main thread was sampled on a processor.
+    pub sampled_s: Option<f64>,
+    /// The function that most of it was done for.
+    pub top_function: Option<CulpritReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -336,6 +354,9 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
             .collect(),
         startup: process.startup.as_deref().map(StartupReport::from),
         compile: CompileReport::of(process, is_observed(&process.signals, Signal::Compile)),
+        logging: of_logging(process, interval),
+        memory_limit_bytes: process.group_memory.map(|memory| memory.limit_bytes),
+        memory_used_bytes: process.group_memory.and_then(|memory| memory.used_bytes),
     }
 }
 
@@ -365,6 +386,17 @@ fn of_pool(pool: &Pool, observed: bool) -> PoolReport {
         waiting: observed.then_some(pool.waiting),
         oldest_wait_s: (observed && pool.waiting > 0).then(|| in_s(pool.oldest_wait_ns)),
         by_type: observed.then(|| POOL_NAMES.iter().zip(&pool.kinds).map(kind).collect()),
+    }
+}
+
+fn of_logging(process: &ProcessInterval, interval: &Interval) -> LoggingReport {
+    let observed = is_observed(&process.signals, Signal::Sample);
+    let logging = logging(interval.stacks_of_main(process.id));
+    LoggingReport {
+        cpu_ratio: logging.ratio().map(seconds).filter(|_| observed),
+        cpu_s: observed.then_some(logging.cpu_ns as f64 / 1e9),
+        sampled_s: observed.then_some(logging.sampled_ns as f64 / 1e9),
+        top_function: logging.culprit.as_ref().map(CulpritReport::from),
     }
 }
 

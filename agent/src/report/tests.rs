@@ -102,9 +102,9 @@ fn a_renamed_field_violates_the_schema() {
     let mut paths = Vec::new();
     fields(&document, "", &mut paths);
     // 4 of the interval; 18 of the process, 2 heap, 2 gc, 2 pauses, 2 × 5 pauses, 2 rejections, 2 deopts, 6 + 5 × 3 of the pool,
-    // 2 sockets, 8 drains, 5 async contexts, 2 stdio, 2 × 5 streams; 2 more of the process, 7 of its start + 3 × 3 of packages, 3 compiled;
+    // 2 sockets, 8 drains, 5 async contexts, 2 stdio, 2 × 5 streams; 2 more of the process, 7 of its start + 3 × 3 of packages, 3 compiled, 1 + 4 of logging, 2 of the memory of its group;
     // 2 threads × (3 + 9 + 4 stalls + 11 causes).
-    assert_eq!(paths.len(), 4 + 91 + 21 + 54, "{paths:#?}");
+    assert_eq!(paths.len(), 4 + 91 + 28 + 54, "{paths:#?}");
     for path in paths {
         let mut renamed = document.clone();
         let (parent, key) = path.rsplit_once('/').unwrap();

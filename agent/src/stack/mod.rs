@@ -1,7 +1,7 @@
 //! From the frames of a stack to what a user can act on: names of native code, original lines of compiled sources,
 //! the package and the category of a frame, the culprit of many stacks.
 //!
-//! `package`, `category`, `demangle` and `collapse` are functions of their arguments. `native` and `source_map` read
+//! `package`, `category`, `demangle`, `collapse` and `logging` are functions of their arguments. `native` and `source_map` read
 //! files of the observed process, bounded and taken for hostile, and remember what they read.
 
 pub mod callback;
@@ -9,6 +9,7 @@ pub mod category;
 pub mod collapse;
 pub mod culprit;
 mod demangle;
+pub mod logging;
 pub mod native;
 pub mod package;
 pub mod source_map;

@@ -49,11 +49,34 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("full_collections", sizes.len() as f64),
         ("observed_s", last.0 - first.0),
     ];
-    let (severity, summary) = match history.heap_limit_bytes() {
+    if let Some(rss) = history.rss_bytes() {
+        evidence.push(("rss_bytes", rss as f64));
+        if let Some(heap) = history.heap_used_bytes() {
+            evidence.push(("outside_heap_bytes", rss.saturating_sub(heap) as f64));
+        }
+    }
+    let heap =
+        history.heap_limit_bytes().map(|limit| (limit as f64, (limit as f64 - last.1).max(0.0) / slope));
+    let group = history.group_memory();
+    // What else the group does with its memory is not known to grow.
+    let container = group.zip(group.and_then(|group| group.used_bytes)).map(|(group, used_bytes)| {
+        (group.limit_bytes as f64, group.limit_bytes.saturating_sub(used_bytes) as f64 / slope)
+    });
+    if let Some((limit, left_s)) = heap {
+        evidence.extend([("heap_limit_bytes", limit), ("time_to_heap_limit_s", left_s)]);
+    }
+    if let Some((limit, left_s)) = container {
+        evidence.extend([("memory_limit_bytes", limit), ("time_to_memory_limit_s", left_s)]);
+        evidence
+            .extend(group.and_then(|group| group.used_bytes).map(|used| ("memory_used_bytes", used as f64)));
+    }
+    let of_heap = heap.map(|(limit, left_s)| (limit, left_s, "its limit"));
+    let of_container = container.map(|(limit, left_s)| (limit, left_s, "the memory limit of its container"));
+    let first = of_heap.into_iter().chain(of_container).min_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
+    let (severity, summary) = match first {
         None => (Severity::Warning, format!("{grown}; its limit is not known")),
-        Some(limit) => {
-            let left_s = (limit as f64 - last.1).max(0.0) / slope;
-            evidence.extend([("heap_limit_bytes", limit as f64), ("time_to_limit_s", left_s)]);
+        Some((limit, left_s, what)) => {
+            evidence.push(("time_to_limit_s", left_s));
             let severity = if left_s <= HEAP_TIME_TO_LIMIT_S.critical {
                 Severity::Critical
             } else if left_s <= HEAP_TIME_TO_LIMIT_S.warning {
@@ -61,12 +84,8 @@ pub(super) fn check(history: &History) -> Option<Finding> {
             } else {
                 Severity::Info
             };
-            let limit = bytes(limit as f64);
-            (severity, format!("{grown}; it reaches its limit of {limit} in {}", duration(left_s)))
+            (severity, format!("{grown}; it reaches {what} of {} in {}", bytes(limit), duration(left_s)))
         }
     };
-    if let Some(rss) = history.rss_bytes() {
-        evidence.push(("rss_bytes", rss as f64));
-    }
     Some(Finding::new(MODE, severity, history, summary).with(evidence).blaming(culprit()))
 }

@@ -12,8 +12,8 @@ use std::{
 use super::{Mode, thresholds::OUTSIDE_HEAP_FROM_S};
 use crate::{
     model::{
-        AsyncContext, Backlog, Category, Cause, Causes, Culprit, Interval, LongPause, NoticeKind, Occasion,
-        OccasionStack, Pool, Stack, StackTime, Stall, Startup, StreamKind, ThreadKind,
+        AsyncContext, Backlog, Category, Cause, Causes, Culprit, GroupMemory, Interval, LongPause,
+        NoticeKind, Occasion, OccasionStack, Pool, Stack, StackTime, Stall, Startup, StreamKind, ThreadKind,
         interval::{Microtasks, ProcessInterval},
     },
     stack::culprit::culprit,
@@ -42,6 +42,7 @@ pub struct History {
     /// Seconds from the start of the process.
     listening_s: Option<f64>,
     started: Option<Arc<Startup>>,
+    group_memory: Option<GroupMemory>,
     heap_limit_bytes: Option<u64>,
     exited: bool,
 }
@@ -110,6 +111,7 @@ impl History {
             now_s: 0.0,
             listening_s: None,
             started: None,
+            group_memory: None,
             heap_limit_bytes: None,
             exited: false,
         }
@@ -120,6 +122,8 @@ impl History {
         self.now_s += interval.duration_s;
         self.exited = process.exited;
         self.heap_limit_bytes = process.heap_limit_bytes.or(self.heap_limit_bytes);
+        // One that has ended is in no group any more.
+        self.group_memory = if process.exited { self.group_memory } else { process.group_memory };
         self.started = process.startup.clone().or_else(|| self.started.take());
         let main = process.threads.iter().find(|thread| thread.kind == ThreadKind::Main);
         // Of the main thread's heap: sizes of different heaps make no slope.
@@ -284,7 +288,7 @@ impl History {
     }
 
     /// Everything that was sampled but in intervals of the start-up.
-    pub fn stacks(&self) -> impl Iterator<Item = &StackTime> {
+    pub fn stacks(&self) -> impl Iterator<Item = &StackTime> + Clone {
         self.seen.iter().flat_map(|seen| &seen.stacks)
     }
 
@@ -485,6 +489,16 @@ impl History {
     /// The turn in which the process started.
     pub fn startup(&self) -> Option<&Stall> {
         self.seen.iter().find_map(|seen| seen.startup.as_ref())
+    }
+
+    /// The memory of the process's control group; `None`: not limited, or not known.
+    pub fn group_memory(&self) -> Option<GroupMemory> {
+        self.group_memory
+    }
+
+    /// Memory in the heaps when it was last told.
+    pub fn heap_used_bytes(&self) -> Option<u64> {
+        self.seen.iter().rev().find_map(|seen| seen.heap_used_bytes)
     }
 
     /// How the process started; `None`: that was not observed.

@@ -6,7 +6,10 @@ use super::{
     percent,
     thresholds::{STDIO_BLOCKED, STDIO_REFUSED_PER_S, limit},
 };
-use crate::model::{Category, Cause, StreamKind};
+use crate::{
+    model::{Cause, StreamKind},
+    stack::logging::logging,
+};
 
 const MODE: Mode = Mode::StdoutBackpressure;
 
@@ -35,15 +38,13 @@ fn of_stream(name: &str, stream: Stream, history: &History) -> Option<Finding> {
     } else {
         return None;
     };
-    let (sampled_ns, logging_ns) = history.sampled_ns(Category::Logging);
-    let formatting = if sampled_ns > 0 { logging_ns as f64 / sampled_ns as f64 } else { 0.0 };
+    let logging = logging(history.stacks());
     let finding = Finding::new(MODE, severity, history, summary).with([
         ("blocked_ratio", share),
         ("refused_per_s", refused_per_s),
         ("writes_per_s", history.per_second(stream.writes)),
         ("bytes_per_s", history.per_second(stream.bytes)),
-        ("formatting_ratio", formatting),
+        ("formatting_ratio", logging.ratio().unwrap_or(0.0)),
     ]);
-    let logs = || history.blamed(|stack| stack.category == Category::Logging);
-    Some(finding.blaming(history.blamed_for_stalls(&[Cause::StdioWrite]).or_else(logs)))
+    Some(finding.blaming(history.blamed_for_stalls(&[Cause::StdioWrite]).or(logging.culprit)))
 }

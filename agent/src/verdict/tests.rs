@@ -5,8 +5,8 @@ use nodeprobe_ebpf::thread::POOL_CRYPTO;
 use super::*;
 use crate::{
     model::{
-        AsyncContext, Backlog, Category, Cause, FrameKind, Notice, NoticeKind, Occasion, OccasionStack,
-        PoolWork, Rejections, ThreadKind, ThreadStacks, interval::ProcessInterval,
+        AsyncContext, Backlog, Category, Cause, FrameKind, GroupMemory, Notice, NoticeKind, Occasion,
+        OccasionStack, PoolWork, Rejections, ThreadKind, ThreadStacks, interval::ProcessInterval,
     },
     report::sample::{self, MIB, MS},
 };
@@ -89,6 +89,34 @@ fn a_heap_that_grows_is_told_from_a_cache_that_has_filled() {
     assert_eq!(leak[0].severity, Severity::Critical, "it has minutes left: {}", leak[0].summary);
     assert_eq!(judged(12, grows(4, 15)), [], "a cache that has filled");
     assert_eq!(judged(3, grows(100, 15)), [], "too few collections to tell");
+}
+
+#[test]
+fn the_limit_that_comes_first_counts() {
+    // 10 MiB a second; 110 MiB after the last collection.
+    let leak = |used_mib: u64, limit_mib: u64, heap_limit_mib: u64| {
+        let findings = judged(10, move |now, process, _| {
+            process.threads[0].major = sample::pauses([2 * MS], 25 + now * 10, 20 + now * 10);
+            process.rss_bytes = Some((60 + now * 10) * MIB);
+            process.heap_used_bytes = Some((20 + now * 10) * MIB);
+            process.heap_limit_bytes = Some(heap_limit_mib * MIB);
+            let used_bytes = Some(used_mib * MIB);
+            process.group_memory = Some(GroupMemory { limit_bytes: limit_mib * MIB, used_bytes });
+        });
+        findings.into_iter().next().expect("it grows")
+    };
+    let evidence = |finding: &Finding, wanted: &str| {
+        let found = finding.evidence.iter().find(|(name, _)| *name == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted} in {:?}", finding.evidence)).1
+    };
+    let container = leak(212, 512, 2048);
+    assert!((evidence(&container, "time_to_limit_s") - 30.0).abs() < 0.1, "{:?}", container.evidence);
+    assert!(container.summary.contains("its container"), "{}", container.summary);
+    assert!((evidence(&container, "outside_heap_bytes") / MIB as f64 - 40.0).abs() < 0.1);
+    let heap = leak(212, 8192, 256);
+    assert!(evidence(&heap, "time_to_limit_s") < 20.0, "{:?}", heap.evidence);
+    assert!(evidence(&heap, "time_to_memory_limit_s") > 700.0);
+    assert!(!heap.summary.contains("its container"), "{}", heap.summary);
 }
 
 #[test]

@@ -13,9 +13,9 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    AsyncContext, Availability, Causes, CpuTime, Deopts, HeapChange, Histogram, Identity, Modules, Pauses,
-    Pool, Process, ProcessId, Rejections, Signal, Snapshot, Startup, Stdio, StreamKind, Thread, ThreadKind,
-    startup::Compiled,
+    AsyncContext, Availability, Causes, CpuTime, Deopts, GroupMemory, HeapChange, Histogram, Identity,
+    Modules, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Startup, Stdio, StreamKind,
+    Thread, ThreadKind, startup::Compiled,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -143,6 +143,7 @@ pub(crate) fn process(pid: u32) -> Process {
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
         backlogs: Vec::new(),
+        group_memory: Some(GroupMemory { limit_bytes: 512 << 20, used_bytes: Some(100 << 20) }),
         startup: Some(Arc::new(Startup {
             environment_ns: Some(40 * MS),
             first_turn_ns: Some(900 * MS),

@@ -19,12 +19,12 @@ use crate::{
         catalog::{
             self, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION,
             DRAINS_SEEN_TIME, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT,
-            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOOP_STATE, MODULE_COMPILATION_TIME,
-            MODULE_COMPILATIONS, MODULE_TYPE, POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME,
-            PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG,
-            SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE,
-            STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
-            THREAD_TYPE, UNHANDLED_REJECTIONS,
+            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME, LOOP_STATE,
+            MEMORY_LIMIT, MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, POOL_QUEUE, POOL_TASKS,
+            POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL,
+            SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME,
+            STARTUP_DURATION, STARTUP_PHASE, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM,
+            STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
     },
     verdict::Mode,
@@ -258,11 +258,13 @@ impl Encoder {
         let blocked = count.iter().map(|(key, stdio)| (of(key), seconds(stdio.blocked_ns)));
         let retries = count.iter().map(|(key, stdio)| (of(key), whole(stdio.eagain)));
         let bytes = count.iter().map(|(key, stdio)| (of(key), whole(stdio.bytes)));
+        let sampled = process.has(Signal::Sample).then(|| (vec![], seconds(process.counters.logging_ns)));
         let found = [
             histograms(&STDIO_WRITE_DURATION, self.histograms, self.durations(process), written),
             numbers(&STDIO_BLOCKED_TIME, counters, blocked),
             numbers(&STDIO_RETRIES, counters, retries),
             numbers(&STDIO_IO, counters, bytes),
+            numbers(&LOGGING_CPU_TIME, counters, sampled),
         ];
         metrics.extend(found.into_iter().flatten());
     }
@@ -284,12 +286,14 @@ impl Encoder {
                 .map(|(mode, ns)| (vec![(CPU_MODE, mode)], seconds(ns)))
         });
         let cpu_span = Span { start: process.cpu_since, ..self.counters(process) };
+        let limit = process.memory_limit_bytes.map(|bytes| (vec![], whole(bytes)));
         let rss = process.rss_bytes.map(|bytes| (vec![], whole(bytes)));
         let found = [
             numbers(&SIGNAL_AVAILABLE, sizes, available),
             numbers(&catalog::FINDING_ACTIVE, sizes, active),
             numbers(&PROCESS_CPU_TIME, cpu_span, cpu),
             numbers(&PROCESS_MEMORY_USAGE, sizes, rss),
+            numbers(&MEMORY_LIMIT, sizes, limit),
             numbers(&PROCESS_UPTIME, sizes, [(vec![], since(process.started, process.time))]),
         ];
         metrics.extend(found.into_iter().flatten());

@@ -24,6 +24,7 @@ use crate::{
         Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio, StreamKind, Thread,
         ThreadKind, catalog, interval,
     },
+    stack::logging::logging,
     verdict::{Judge, Severity},
 };
 
@@ -66,6 +67,8 @@ pub(super) struct Counters {
     pub(super) drains_seen_ns: u64,
     pub(super) async_context: AsyncContext,
     pub(super) modules: Modules,
+    /// Of the main thread, by its samples.
+    pub(super) logging_ns: u64,
 }
 
 /// Histograms; `gc` is minor, major.
@@ -96,6 +99,7 @@ pub(super) struct ProcessState {
     pub(super) pool_waiting: u64,
     pub(super) backlog_bytes: u64,
     pub(super) startup: Option<Arc<Startup>>,
+    pub(super) memory_limit_bytes: Option<u64>,
     /// `None`: there never was a thread of this kind.
     pub(super) current_turn_ns: [Option<u64>; 2],
     pub(super) counters: Counters,
@@ -150,6 +154,7 @@ impl ProcessState {
             pool_waiting: 0,
             backlog_bytes: 0,
             startup: None,
+            memory_limit_bytes: None,
             current_turn_ns: [None; 2],
             counters: Counters::default(),
             counters_since: process.observed_since,
@@ -178,6 +183,7 @@ impl ProcessState {
         self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
         self.pool_waiting = process.threads.iter().map(|thread| thread.pool.waiting).sum();
         self.backlog_bytes = process.backlogs.iter().filter_map(|backlog| backlog.queued_bytes).sum();
+        self.memory_limit_bytes = process.group_memory.map(|memory| memory.limit_bytes);
         self.startup = process.startup.clone().or_else(|| self.startup.take());
         for turn in self.current_turn_ns.iter_mut().flatten() {
             *turn = 0;
@@ -333,6 +339,11 @@ impl State {
                 &snapshot.stalls,
                 snapshot.time,
             );
+            let of_main = snapshot.stacks.iter().filter(|thread| thread.is_main_of(process.id));
+            let logged_ns = logging(of_main.flat_map(|thread| &thread.stacks)).cpu_ns;
+            if let Some(state) = self.processes.get_mut(&process.id) {
+                state.counters.logging_ns += logged_ns;
+            }
         }
         if let Some(earlier) = &self.earlier {
             self.judge.push(&interval::between(earlier, snapshot));

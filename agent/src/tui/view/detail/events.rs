@@ -19,6 +19,7 @@ use crate::{
         startup::StartupReport,
         timestamp::time_of_day,
     },
+    stack::logging::logging,
     tui::{
         row::Level,
         view::{blame, draw_line},
@@ -73,6 +74,13 @@ pub(super) fn streams<'a>(context: &Context<'a>) -> Section<'a> {
     let mut lines = vec![Line::styled(header, palette.dim)];
     for (name, stream) in [("stdout", &process.stdout), ("stderr", &process.stderr)] {
         lines.push(stream_line(name, stream, observed, duration_s, |level| palette.level(level)));
+    }
+    let logging = logging(context.history.interval().stacks_of_main(process.id));
+    if let Some(ratio) = logging.ratio().filter(|_| logging.cpu_ns > 0) {
+        let by = logging.culprit.map(|culprit| format!("  by {}", blame(&culprit, CULPRIT_WIDTH, palette)));
+        let text =
+            format!("logging: {} % of the main thread's CPU time{}", percent(ratio), by.unwrap_or_default());
+        lines.push(Line::styled(text, palette.level(Level::of(Some(ratio), 0.1, 0.3))));
     }
     list("Streams", String::new(), Style::new(), lines)
 }
