@@ -171,13 +171,14 @@ impl Windows {
     }
 
     fn open(&mut self, pid: u32) {
-        // One that is still closing has been counted to its end.
+        // One that is still closing: its hits are what the decision to open was made with, and must not fall.
+        let hits = self.table.hits(pid, DUTY_MICROTASKS);
         self.close(pid);
         let Some(watched) = self.processes.get_mut(&pid) else { return };
         let id = watched.governed.id;
         self.last_number += 1;
         let number = self.last_number;
-        if let Err(error) = self.table.open(pid, DUTY_MICROTASKS, number) {
+        if let Err(error) = self.table.open(pid, DUTY_MICROTASKS, number, hits) {
             self.note(id, Some(format!("the table of windows cannot be written: {error}")));
             self.processes.remove(&pid);
             return;

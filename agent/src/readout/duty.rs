@@ -22,13 +22,14 @@ impl DutyTable {
         self.0.get(&pid, 0).map_or(0, |record| record.0.hits[group])
     }
 
-    /// Lets the programs of `group` count in this process, in a window of this number.
+    /// Lets the programs of `group` count in this process, in a window of this number, from so many `hits` on.
     ///
     /// # Errors
     /// The table is full or cannot be written.
-    pub fn open(&mut self, pid: u32, group: usize, number: u64) -> Result<(), MapError> {
+    pub fn open(&mut self, pid: u32, group: usize, number: u64, hits: u64) -> Result<(), MapError> {
         let mut record = DutyRecord::ZERO;
         record.windows[group] = number;
+        record.hits[group] = hits;
         self.0.insert(pid, Wire(record), 0)
     }
 
