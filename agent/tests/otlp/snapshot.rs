@@ -8,7 +8,7 @@ use std::{
 };
 
 use nodeprobe_ebpf::{
-    histogram::{GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
+    histogram::{DRAIN_BOUNDS_NS, GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
     part::{PART_SYNC_IO, PARTS},
 };
 
@@ -76,7 +76,8 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
     }
 }
 
-/// 3 s busy, 1 s idle, three turns of which one is a stall of 200 ms, 150 of them in system calls on files, two scavenges and a mark-compact.
+/// 3 s busy, 1 s idle, three turns of which one is a stall of 200 ms, 150 of them in system calls on files, two scavenges and a mark-compact,
+/// two drains of the microtask queue.
 pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
     let pauses = |durations: &[u64]| Pauses {
         durations: recorded(durations, &GC_BOUNDS_NS),
@@ -93,6 +94,7 @@ pub(crate) fn busy_thread(tid: u32, kind: ThreadKind) -> Thread {
         minor: pauses(&[400_000, 2 * MS]),
         major: pauses(&[40 * MS]),
         heap_used_bytes: Some(20 << 20),
+        drains: recorded(&[40_000, 3 * MS], &DRAIN_BOUNDS_NS),
         modules: Modules {
             kinds: [Compiled { modules: 7, time_ns: 70 * MS }, Compiled { modules: 2, time_ns: 20 * MS }],
         },
@@ -139,7 +141,7 @@ pub(crate) fn process(pid: u32) -> Process {
         cpu_throttled_ns: None,
         cpu: Some(CpuTime { user_ns: 7 * SECOND, system_ns: 2 * SECOND }),
         run_delay_ns: None,
-        drains_seen_ns: 0,
+        drains_seen_ns: SECOND,
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
         backlogs: Vec::new(),
