@@ -23,6 +23,7 @@ pub mod contract;
 pub mod exec_trace;
 pub mod json_lines;
 pub mod load;
+pub mod memory_group;
 pub mod node;
 pub mod process;
 pub mod recording;

@@ -1,17 +1,13 @@
 //! The memory of the container of a process that leaks: its limit, and when that is reached.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use nodeprobe_tests::{
     Agent, Node, Workload, assert_within,
     load::Load,
+    memory_group::MemoryGroup,
     on_one_node,
     skip::skip,
-    wait::eventually,
     watch::{Watch, finding},
     workload::number,
 };
@@ -27,7 +23,7 @@ fn the_limit_of_the_container_comes_before_that_of_v8(node: &Node) {
     let plan = Workload::plan(node, "failure-modes/heap-growth.js").flag("--max-old-space-size=1024");
     let mut workload = plan.start();
     let ready = workload.wait_for("ready");
-    let group = match Group::of(workload.pid()) {
+    let group = match MemoryGroup::of(workload.pid(), LIMIT_BYTES) {
         Ok(group) => group,
         Err(error) => return skip(&format!("no cgroup with a limit of memory can be made: {error}")),
     };
@@ -65,44 +61,4 @@ fn the_limit_of_the_container_comes_before_that_of_v8(node: &Node) {
     agent.end();
     workload.end();
     drop(group);
-}
-
-/// A cgroup with a limit, removed when dropped.
-struct Group {
-    directory: PathBuf,
-    usage: &'static str,
-    droppable: &'static str,
-}
-
-impl Group {
-    fn of(pid: u32) -> io::Result<Self> {
-        let name = format!("nodeprobe-memory-{pid}");
-        let v1 = Path::new("/sys/fs/cgroup/memory");
-        let (directory, limit, usage, droppable) = if v1.join("memory.limit_in_bytes").exists() {
-            (v1.join(name), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        } else {
-            (Path::new("/sys/fs/cgroup").join(name), "memory.max", "memory.current", "inactive_file")
-        };
-        fs::create_dir(&directory)?;
-        let group = Self { directory, usage, droppable };
-        fs::write(group.directory.join(limit), LIMIT_BYTES.to_string())?;
-        fs::write(group.directory.join("cgroup.procs"), pid.to_string())?;
-        Ok(group)
-    }
-
-    fn used_bytes(&self) -> f64 {
-        let read = |file: &str| fs::read_to_string(self.directory.join(file)).expect("the group tells");
-        let usage: f64 = read(self.usage).trim().parse().expect("a number");
-        let account = read("memory.stat");
-        let droppable =
-            account.lines().find_map(|line| line.strip_prefix(self.droppable)?.trim().parse().ok());
-        usage - droppable.unwrap_or(0.0)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // It can be removed once the process has gone, which takes the kernel a moment.
-        eventually("the group to be empty", SHOWN, || fs::remove_dir(&self.directory).is_ok().then_some(()));
-    }
 }
