@@ -8,7 +8,7 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nodeprobe_ebpf::{Event, EventKind, sample::SAMPLE_REJECTION};
@@ -33,6 +33,10 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 /// Samples of short turns wake nobody; they wait for so long at most. What a stack says is in the memory of the process,
 /// where collections move it.
 const RING_CHECK: Duration = Duration::from_millis(50);
+
+/// Between two looks for threads that ask where their async context is. Not with every record: it takes the lock that a snapshot
+/// holds for milliseconds, and the next record may be of a process that is about to die.
+const SEARCH_EVERY: Duration = Duration::from_millis(200);
 
 /// After this time everything that the ring buffer held has been taken in.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -207,6 +211,7 @@ fn decode(
     urgency: &Urgency,
 ) {
     urgency.begin();
+    let mut searched = Instant::now();
     loop {
         let record = data.recv_timeout(RING_CHECK);
         let was_urgent = record.as_ref().is_ok_and(is_urgent);
@@ -220,7 +225,10 @@ fn decode(
             urgency.relax();
         }
         decoder.housekeeping(shared);
-        lock(shared).find_contexts();
+        if searched.elapsed() >= SEARCH_EVERY {
+            searched = Instant::now();
+            lock(shared).find_contexts();
+        }
     }
 }
 

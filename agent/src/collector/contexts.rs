@@ -12,8 +12,6 @@ use nodeprobe_ebpf::{
 
 use crate::{readout::contexts::Contexts, target::Targets, v8::find_context};
 
-/// Between two looks at who asks.
-const EVERY: Duration = Duration::from_millis(200);
 /// A thread that was searched in vain so often is searched less often: each search reads 64 KiB.
 const PATIENCE: u32 = 25;
 const LATER: Duration = Duration::from_secs(10);
@@ -21,19 +19,14 @@ const LATER: Duration = Duration::from_secs(10);
 /// Searches in vain.
 #[derive(Debug, Default)]
 pub(super) struct Searches {
-    looked: Option<Instant>,
     /// By thread: since when it was observed, how often, and when next.
     in_vain: HashMap<u32, (u64, u32, Instant)>,
 }
 
 impl Searches {
-    /// Answers those that ask. To be called often.
+    /// Answers those that ask.
     pub(super) fn answer(&mut self, contexts: &mut Contexts, targets: &Targets) {
         let now = Instant::now();
-        if self.looked.is_some_and(|looked| now.duration_since(looked) < EVERY) {
-            return;
-        }
-        self.looked = Some(now);
         let asking = contexts.asking();
         self.in_vain.retain(|tid, _| asking.iter().any(|(asking, _)| asking == tid));
         for (tid, record) in asking {

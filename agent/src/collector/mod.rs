@@ -102,7 +102,7 @@ impl Collector {
         lost
     }
 
-    /// Tells loop threads that ask where they keep their async contexts. To be called often.
+    /// Tells loop threads that ask where they keep their async contexts. To be called some times a second.
     pub fn find_contexts(&mut self) {
         self.searches.answer(&mut self.maps.contexts, &self.targets);
     }

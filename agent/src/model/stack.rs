@@ -136,6 +136,16 @@ pub struct Culprit {
 }
 
 impl Culprit {
+    /// The function of one frame, at the line that it executes.
+    pub fn of_frame(frame: &Frame) -> Self {
+        Self {
+            function: Arc::clone(&frame.function),
+            script: frame.script.clone(),
+            line: frame.line,
+            package: frame.package.clone(),
+        }
+    }
+
     /// The function with most of the time; the line is the one with most of the function's time.
     pub fn of_most<'a>(times: impl Iterator<Item = (&'a Self, u64)>) -> Option<Self> {
         struct Function<'a> {

@@ -62,7 +62,7 @@ pub fn logging<'a>(stacks: impl Iterator<Item = &'a StackTime> + Clone) -> Loggi
         }
         logging.cpu_ns = logging.cpu_ns.saturating_add(time.time_ns);
         if let Some(caller) = caller(&time.stack) {
-            by_function.push((culprit(caller), time.time_ns));
+            by_function.push((Culprit::of_frame(caller), time.time_ns));
         }
     }
     logging.culprit = Culprit::of_most(by_function.iter().map(|(culprit, ns)| (culprit, *ns)));
@@ -128,15 +128,6 @@ fn has_script(frame: &Frame, scripts: &[&str]) -> bool {
 
 fn function(frame: &Frame) -> Function<'_> {
     (&frame.function, frame.script.as_deref())
-}
-
-fn culprit(frame: &Frame) -> Culprit {
-    Culprit {
-        function: frame.function.clone(),
-        script: frame.script.clone(),
-        line: frame.line,
-        package: frame.package.clone(),
-    }
 }
 
 #[cfg(test)]

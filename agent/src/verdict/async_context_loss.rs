@@ -7,7 +7,7 @@ use super::{
     thresholds::{CONTEXTS_LOST, CONTEXTS_LOST_LEAST, limit},
 };
 use crate::{
-    model::{Culprit, Frame, Occasion},
+    model::{Culprit, Occasion},
     stack::callback::callback,
 };
 
@@ -23,7 +23,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         taken += sample.count;
         let Some(found) = callback(&sample.stack) else { continue };
         direct += sample.count;
-        callbacks.push((culprit(found.function), sample.count));
+        callbacks.push((Culprit::of_frame(found.function), sample.count));
         if let Some(package) = found.caller {
             *callers.entry(package).or_default() += sample.count;
         }
@@ -50,13 +50,4 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("sampled_callbacks", taken as f64),
     ]);
     Some(finding.blaming(Culprit::of_most(callbacks.iter().map(|(culprit, count)| (culprit, *count)))))
-}
-
-fn culprit(frame: &Frame) -> Culprit {
-    Culprit {
-        function: frame.function.clone(),
-        script: frame.script.clone(),
-        line: frame.line,
-        package: frame.package.clone(),
-    }
 }

@@ -56,13 +56,7 @@ fn costliest_package(startup: &Stall) -> Option<(Culprit, f64)> {
     let (package, stacks) = by_package.into_iter().max_by_key(|(_, stacks)| time_ns(stacks))?;
     let of_package = stacks.iter().filter_map(|stack| {
         let frame = stack.stack.frames.iter().find(|frame| frame.package.as_ref() == Some(&package))?;
-        let culprit = Culprit {
-            function: Arc::clone(&frame.function),
-            script: frame.script.clone(),
-            line: frame.line,
-            package: frame.package.clone(),
-        };
-        Some((culprit, stack.time_ns))
+        Some((Culprit::of_frame(frame), stack.time_ns))
     });
     let of_package: Vec<_> = of_package.collect();
     let most = Culprit::of_most(of_package.iter().map(|(culprit, ns)| (culprit, *ns)))?;
