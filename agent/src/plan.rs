@@ -97,11 +97,12 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     }
     if let Ok(kind) = gc {
         // The begin last, so that no pause is begun whose kind, heap or end is missed.
-        let sizes = v8.filter(|(_, binary)| has_cookies && !binary.points(Hook::GcStop).is_empty());
-        let sizes = sizes.and_then(|(_, binary)| binary.gc_sizes);
-        add_points(&mut points, v8, &[if sizes.is_some() { Hook::GcStop } else { Hook::GcEnd }]);
+        let stop = v8.filter(|(_, binary)| has_cookies && !binary.points(Hook::GcStop).is_empty());
+        let sizes = stop.and_then(|(_, binary)| binary.gc_sizes);
+        add_points(&mut points, v8, &[if stop.is_some() { Hook::GcStop } else { Hook::GcEnd }]);
         for point in points.iter_mut().filter(|point| point.hook == Hook::GcStop) {
-            point.cookie = sizes.map(|sizes| gc_stop::cookie(sizes.before, sizes.after));
+            let known = sizes.map(|sizes| gc_stop::cookie(sizes.before, sizes.after));
+            point.cookie = Some(known.unwrap_or(gc_stop::SIZES_UNKNOWN));
         }
         if kind == GcKindSource::Functions {
             add_points(&mut points, v8, &[Hook::GcMinor, Hook::GcMajor]);

@@ -211,10 +211,13 @@ pub(crate) fn gc_stop(ctx: ProbeContext) -> u32 {
     }
     let now = target::now_ns();
     // SAFETY: the helper only reads the context of this very program.
-    let (before, after) = gc_stop::offsets(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-    let tracer = ctx.arg::<u64>(0).unwrap_or(0);
-    thread.gc_before_bytes = tracer_field(tracer, before);
-    thread.gc_after_bytes = tracer_field(tracer, after);
+    let offsets = gc_stop::offsets(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    // Else the returns of `SizeOfObjects` told them, the last of which was in `StopInSafepoint`, before.
+    if let Some((before, after)) = offsets {
+        let tracer = ctx.arg::<u64>(0).unwrap_or(0);
+        thread.gc_before_bytes = tracer_field(tracer, before);
+        thread.gc_after_bytes = tracer_field(tracer, after);
+    }
     thread.gc_active = 0;
     let duration_ns = now - thread.gc_start_ns;
     finish(thread, kind_of(thread), duration_ns);

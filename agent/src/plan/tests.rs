@@ -30,7 +30,7 @@ fn official(v8_major: u32) -> Binary {
         points: Hook::ALL.into_iter().enumerate().map(|(n, hook)| (hook, vec![point(n)])).collect(),
         missing: BTreeMap::new(),
         backend_fd_offset: Some(64),
-        gc_sizes: None,
+        gc_sizes: Some(GcSizes { before: 0x38, after: 0x40 }),
         async_ids_offset: Some(0x488),
         context_frame_offset: Some(0x278),
         engine: Engine::default(),
@@ -57,6 +57,7 @@ fn stripped_24() -> Binary {
         &[
             Hook::GcMinor,
             Hook::GcMajor,
+            Hook::GcStop,
             Hook::HeapSize,
             Hook::NewPage,
             Hook::NearHeapLimit,
@@ -66,6 +67,7 @@ fn stripped_24() -> Binary {
         ],
     );
     binary.stripped = true;
+    binary.gc_sizes = None;
     for hook in [Hook::GcStart, Hook::GcEnd] {
         binary.points.get_mut(&hook).unwrap()[0].rule = Rule::Decoded;
     }
@@ -104,10 +106,9 @@ fn an_official_build_has_every_signal_from_one_file() {
     load_environment file 0 0x100 dynsym
     spin_event_loop file 0 0x200 dynsym
     uv_run file 0 0x300 dynsym
-    gc_end file 0 0x600 dynsym
+    gc_stop file 0 0x700 dynsym 0x400038
     gc_minor file 0 0x800 dynsym
     gc_major file 0 0x900 dynsym
-    heap_size file 0 0xa00 dynsym
     gc_start file 0 0x500 dynsym
     new_page file 0 0xb00 dynsym
     promise_reject file 0 0xc00 dynsym
@@ -146,7 +147,6 @@ fn an_official_build_has_every_signal_from_one_file() {
 #[test]
 fn where_v8_keeps_the_heap_sizes_is_known_one_cheap_probe_ends_the_pause() {
     let mut binary = official(10);
-    binary.gc_sizes = Some(GcSizes { before: 0x38, after: 0x40 });
     let hooks = |plan: &Plan| -> Vec<(Hook, Option<u64>)> {
         let of_gc = |point: &&ProbePoint| (Hook::GcStart..=Hook::HeapSize).contains(&point.hook);
         plan.points.iter().filter(of_gc).map(|point| (point.hook, point.cookie)).collect()
@@ -163,6 +163,12 @@ fn where_v8_keeps_the_heap_sizes_is_known_one_cheap_probe_ends_the_pause() {
     assert!(before_5_15.points.iter().any(|point| point.hook == Hook::HeapSize));
     assert!(before_5_15.points.iter().all(|point| point.hook != Hook::GcStop));
     assert_eq!(cheap.signals, before_5_15.signals);
+
+    binary.gc_sizes = None;
+    let of_debian = plan(&[&binary], true);
+    assert_eq!(hooks(&of_debian)[0], (Hook::GcStop, Some(gc_stop::SIZES_UNKNOWN)));
+    assert!(hooks(&of_debian).contains(&(Hook::HeapSize, None)));
+    assert_eq!(cheap.signals, of_debian.signals);
 }
 
 #[test]
@@ -208,14 +214,15 @@ fn debian_takes_each_component_from_its_own_file() {
     let stub = only(official(10), Roles::default(), &[]);
     let node = Roles { node: true, v8: true, libuv: false };
     let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| *hook != Hook::UvRun).collect();
-    let libnode = only(official(10), node, &hooks);
+    let mut libnode = only(official(10), node, &hooks);
+    libnode.gc_sizes = None;
     let libuv = only(official(10), Roles { libuv: true, ..Roles::default() }, &[Hook::UvRun]);
     assert_snapshot!(in_words(&plan(&[&stub, &libnode, &libuv], true)), @r#"
     worker_run file 1 0x400 dynsym
     load_environment file 1 0x100 dynsym
     spin_event_loop file 1 0x200 dynsym
     uv_run file 2 0x300 dynsym
-    gc_end file 1 0x600 dynsym
+    gc_stop file 1 0x700 dynsym 0x0
     gc_minor file 1 0x800 dynsym
     gc_major file 1 0x900 dynsym
     heap_size file 1 0xa00 dynsym
@@ -260,10 +267,9 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     let binary = only(official(10), Roles { node: true, v8: true, libuv: false }, &Hook::ALL);
     assert_snapshot!(in_words(&plan(&[&binary], true)), @r#"
     worker_run file 0 0x400 dynsym
-    gc_end file 0 0x600 dynsym
+    gc_stop file 0 0x700 dynsym 0x400038
     gc_minor file 0 0x800 dynsym
     gc_major file 0 0x900 dynsym
-    heap_size file 0 0xa00 dynsym
     gc_start file 0 0x500 dynsym
     new_page file 0 0xb00 dynsym
     promise_reject file 0 0xc00 dynsym
