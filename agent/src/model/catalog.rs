@@ -477,7 +477,7 @@ pub const LOGGING_CPU_TIME: Metric = new(
     "s",
     &[],
     "CPU time of the main thread spent formatting and writing log lines, estimated from the samples of its stacks: under Node's \
-     console and util.inspect, in packages for logging, and for what a function formats for its own fs.writeSync.",
+     console, its inspector and util.inspect, in packages for logging, and for what a function formats for its own fs.writeSync.",
 );
 
 pub const MEMORY_LIMIT: Metric = new(

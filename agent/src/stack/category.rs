@@ -117,10 +117,18 @@ fn of_frames(frames: &[Frame]) -> Option<Category> {
 
 /// Whether Node's console or inspector of values called this, with no function of the application between.
 fn is_logging(frames: &[Frame]) -> bool {
-    frames
-        .iter()
-        .take_while(|frame| frame.kind != FrameKind::JavaScript)
-        .any(|frame| symbols::of_script(frame.script.as_deref()) == Some(Category::Logging))
+    frames.iter().take_while(|frame| frame.kind != FrameKind::JavaScript).any(is_of_console)
+}
+
+/// Whether this function belongs to the console: what formats and writes in JavaScript, and the inspector's in native code, which
+/// keeps a copy of every line with its stack.
+pub(super) fn is_of_console(frame: &Frame) -> bool {
+    let library = match frame.kind {
+        FrameKind::Native => symbols::of_native(&frame.function),
+        FrameKind::NodeInternal => symbols::of_script(frame.script.as_deref()),
+        FrameKind::Builtin | FrameKind::JavaScript => None,
+    };
+    library == Some(Category::Logging)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who logs, and what part of the processor's time goes into it.
 //!
-//! Formatting is what Node's console and `util.inspect` do ([`Category::Logging`]), what packages do that are there for logging, and
+//! Formatting is what Node's console and `util.inspect` do ([`Category::Logging`]), what its inspector keeps of each line, what packages do that are there for logging, and
 //! the JSON and the bytes that a function makes for its own `fs.writeSync`.
 //!
 //! Limits: of an application's own logger this is a lower bound, because the JavaScript in it does not count. One that hands its
@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 
+use super::category;
 use crate::model::{Category, Culprit, Frame, FrameKind, Stack, StackTime};
 
 /// Packages whose purpose is logging.
@@ -77,7 +78,7 @@ fn is_logging<'a>(time: &'a StackTime, is_writer: impl Fn(Function<'a>) -> bool)
         return false;
     }
     let is_of_loggers = || time.stack.frames.iter().any(is_of_a_logger);
-    let is_of_console = || of_node(&time.stack).any(is_of_console);
+    let is_of_console = || of_node(&time.stack).any(category::is_of_console);
     let is_for_a_write = || {
         let formats = match time.category {
             Category::Json => true,
@@ -110,12 +111,6 @@ fn innermost(stack: &Stack) -> Option<&Frame> {
 fn caller(stack: &Stack) -> Option<&Frame> {
     let mut scripts = stack.frames.iter().filter(|frame| frame.kind == FrameKind::JavaScript);
     scripts.find(|frame| !is_of_a_logger(frame))
-}
-
-fn is_of_console(frame: &Frame) -> bool {
-    const SCRIPTS: [&str; 3] = ["node:console", "node:internal/console", "node:internal/util/inspect"];
-    let script = frame.script.as_deref().unwrap_or_default();
-    SCRIPTS.iter().any(|begin| script.starts_with(begin))
 }
 
 fn is_of_a_logger(frame: &Frame) -> bool {

@@ -83,7 +83,7 @@ const HEAP_COLLECTS: [&str; 11] = [
 ];
 
 /// Beginnings of names outside of `v8::internal::`.
-const PREFIXES: [(Category, &[&str]); 5] = [
+const PREFIXES: [(Category, &[&str]); 6] = [
     (
         Category::Crypto,
         &[
@@ -181,6 +181,10 @@ const PREFIXES: [(Category, &[&str]); 5] = [
         ],
     ),
     (Category::Json, &["simdjson::", "v8::JSON::"]),
+    (
+        Category::Logging,
+        &["node::inspector::(anonymous namespace)::InspectorConsoleCall", "v8_inspector::V8Console"],
+    ),
     (Category::Compile, &["v8::ScriptCompiler::", "v8::Script::Compile"]),
     (Category::Gc, &["cppgc::internal::Mark", "cppgc::internal::Sweep"]),
 ];

@@ -143,6 +143,18 @@ fn formatting_of_log_lines_is_logging_whatever_it_is_made_of() {
         Category::Logging
     );
     assert_eq!(category(&["n v8::internal::Heap::CollectGarbage", inspect, APP]), Category::Gc);
+    // `console.log` hands each line to the inspector, which takes the stack: more than the line itself costs.
+    let inspector = "n node::inspector::(anonymous namespace)::InspectorConsoleCall";
+    assert_eq!(
+        category(&[
+            "n v8::internal::Isolate::CaptureDetailedStackTrace",
+            "n v8_inspector::V8Console::Log",
+            inspector,
+            APP
+        ]),
+        Category::Logging
+    );
+    assert_eq!(category(&["n v8_inspector::V8InspectorImpl::idleStarted", APP]), Category::Native);
     // A getter of the application that inspect calls.
     assert_eq!(category(&[APP, inspect, log]), Category::Application);
 }
