@@ -18,31 +18,61 @@ const ID_LEN: usize = 64;
 pub fn container_id(cgroup: &[u8]) -> Option<&str> {
     // Nested containers (a node of a cluster that is a container itself) have two ids in one path: the innermost
     // is the one the process is in. The lines agree, except where only some hierarchies were set up.
-    cgroup
-        .split(|&byte| byte == b'\n')
-        .filter_map(line_path)
-        .find_map(|path| path.rsplit(|&byte| byte == b'/').find_map(segment_id))
+    lines(cgroup).find_map(|line| line.path.rsplit('/').find_map(segment_id))
+}
+
+/// The uid of the Kubernetes pod, as the API writes it; `None`: the process is in no pod. Of a static pod it is what the API has in
+/// the annotation `kubernetes.io/config.hash`.
+///
+/// Known forms of the segment: `pod<uid>` of the cgroupfs driver; `kubepods[-burstable|-besteffort]-pod<uid>.slice` with `_` for `-`
+/// of the systemd driver; the latter before a `:` where containerd was told to use groups of systemd but does not.
+pub fn pod_uid(cgroup: &[u8]) -> Option<String> {
+    lines(cgroup).find_map(|line| line.path.rsplit('/').find_map(segment_pod))
+}
+
+/// A line of `/proc/PID/cgroup`.
+#[derive(Clone, Copy, Debug)]
+struct Line<'a> {
+    /// Number, and which controllers, separated by commas; 0 and none: version 2.
+    hierarchy: &'a str,
+    controllers: &'a str,
+    /// May contain colons itself.
+    path: &'a str,
+}
+
+impl Line<'_> {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.split(',').any(|one| one == controller)
+    }
+
+    fn is_v2(&self) -> bool {
+        self.hierarchy == "0" && self.controllers.is_empty()
+    }
+
+    /// A path from another cgroup namespace leads out of what is mounted here.
+    fn is_outside(&self) -> bool {
+        self.path.split('/').any(|segment| segment == "..")
+    }
+}
+
+/// Those that are UTF-8: others name no container.
+fn lines(cgroup: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    cgroup.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = std::str::from_utf8(line).ok()?.splitn(3, ':');
+        Some(Line { hierarchy: fields.next()?, controllers: fields.next()?, path: fields.next()? })
+    })
 }
 
 /// Where the file `cpu.stat` of the group may be, below `/sys/fs/cgroup`; the first that exists is the one. The hierarchy that
 /// has the `cpu` controller is the one of quotas: version 1, or version 2 where no line of version 1 names it.
 pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
-    let lines = || cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let fields = lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        Some((fields.next()?, fields.next()?, fields.next()?))
-    });
     let mut of_v1 = Vec::new();
     let mut of_v2 = Vec::new();
-    for (hierarchy, controllers, path) in fields {
-        // A path from another cgroup namespace leads out of what is mounted here.
-        if path.split('/').any(|segment| segment == "..") {
-            continue;
-        }
-        let path = path.trim_matches('/');
-        if controllers.split(',').any(|controller| controller == "cpu") {
-            of_v1.extend([controllers, "cpu"].map(|mount| format!("{mount}/{path}/cpu.stat")));
-        } else if hierarchy == "0" && controllers.is_empty() {
+    for line in lines(cgroup).filter(|line| !line.is_outside()) {
+        let path = line.path.trim_matches('/');
+        if line.has("cpu") {
+            of_v1.extend([line.controllers, "cpu"].map(|mount| format!("{mount}/{path}/cpu.stat")));
+        } else if line.is_v2() {
             of_v2.extend([format!("{path}/cpu.stat"), format!("unified/{path}/cpu.stat")]);
         }
     }
@@ -53,24 +83,16 @@ pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
 /// which need not have one. `None`: the group lies outside of what is mounted here, or there is no line of it. Node asks the
 /// group itself, not those around it (libuv, `uv_get_constrained_memory`).
 pub fn memory_limit_paths(cgroup: &[u8]) -> Option<(Vec<String>, bool)> {
-    let lines = cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let mut of_v2 = None;
-    for line in lines {
-        let mut fields = line.splitn(3, ':');
-        let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        let group = path.trim_matches('/');
-        // A path from another cgroup namespace leads out of what is mounted here.
-        let is_outside = path.split('/').any(|segment| segment == "..");
+    for line in lines(cgroup) {
+        let group = line.path.trim_matches('/');
         let file =
             |mount: &str, name: &str| format!("{mount}{group}/{name}").trim_start_matches('/').to_owned();
-        if controllers.split(',').any(|controller| controller == "memory") {
+        if line.has("memory") {
             let paths = vec![file("memory/", "memory.limit_in_bytes")];
-            return (!is_outside).then_some((paths, group.is_empty()));
+            return (!line.is_outside()).then_some((paths, group.is_empty()));
         }
-        if hierarchy == "0" && controllers.is_empty() && !is_outside {
+        if line.is_v2() && !line.is_outside() {
             let paths = vec![file("", "memory.max"), file("", "memory.high")];
             of_v2 = Some((paths, group.is_empty()));
         }
@@ -94,27 +116,20 @@ pub struct MemoryGroups {
 /// The groups that limit the memory of a process: its own and all around it, because each can run out. `None`: they lie outside
 /// of what is mounted here, or there is no line of them.
 pub fn memory_groups(cgroup: &[u8]) -> Option<MemoryGroups> {
-    let lines = cgroup.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let mut of_v2 = None;
-    for line in lines {
-        let mut fields = line.splitn(3, ':');
-        let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        let is_outside = path.split('/').any(|segment| segment == "..");
-        if controllers.split(',').any(|controller| controller == "memory") {
-            return (!is_outside).then(|| MemoryGroups {
-                directories: with_those_around("memory/", path),
+    for line in lines(cgroup) {
+        if line.has("memory") {
+            return (!line.is_outside()).then(|| MemoryGroups {
+                directories: with_those_around("memory/", line.path),
                 limit: "memory.limit_in_bytes",
                 usage: "memory.usage_in_bytes",
                 account: "memory.stat",
                 droppable: "total_inactive_file",
             });
         }
-        if hierarchy == "0" && controllers.is_empty() && !is_outside {
+        if line.is_v2() && !line.is_outside() {
             of_v2 = Some(MemoryGroups {
-                directories: with_those_around("", path),
+                directories: with_those_around("", line.path),
                 limit: "memory.max",
                 usage: "memory.current",
                 account: "memory.stat",
@@ -159,22 +174,34 @@ pub fn throttled_ns(cpu_stat: &str) -> Option<u64> {
     })
 }
 
-/// The path of one line; it may contain colons itself.
-fn line_path(line: &[u8]) -> Option<&[u8]> {
-    line.splitn(3, |&byte| byte == b':').nth(2)
-}
-
-fn segment_id(segment: &[u8]) -> Option<&str> {
-    let segment = segment.strip_suffix(b".scope").unwrap_or(segment);
-    let start = segment.len().checked_sub(ID_LEN)?;
-    let (runtime, id) = segment.split_at(start);
+fn segment_id(segment: &str) -> Option<&str> {
+    let segment = segment.strip_suffix(".scope").unwrap_or(segment);
+    let (runtime, id) = segment.split_at_checked(segment.len().checked_sub(ID_LEN)?)?;
     // `crio-conmon-<id>` and `libpod-conmon-<id>` hold the monitor of a container, which runs on the host.
-    if runtime.ends_with(b"conmon-") {
+    if runtime.ends_with("conmon-") {
         return None;
     }
-    let separated = matches!(runtime.last(), None | Some(b'-' | b':'));
-    let is_id = id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if separated && is_id { std::str::from_utf8(id).ok() } else { None }
+    let separated = runtime.is_empty() || runtime.ends_with(['-', ':']);
+    (separated && is_hexadecimal(id)).then_some(id)
+}
+
+fn segment_pod(segment: &str) -> Option<String> {
+    // Of a path that is one segment, the runtime and the id follow.
+    let segment = segment.split(':').next()?;
+    let (before, uid) = match segment.strip_suffix(".slice") {
+        // The last one, because a uid has no `p`. A kubelet with a root of its own puts that before: `kubelet-kubepods-…`.
+        Some(unit) => unit.rsplit_once("-pod").filter(|(before, _)| before.contains("kubepods"))?,
+        None => ("", segment.strip_prefix("pod")?),
+    };
+    let uid = if before.is_empty() { uid.to_owned() } else { uid.replace('_', "-") };
+    // The API makes uids of version 4; the kubelet names static pods by 32 digits.
+    let groups: Vec<usize> = uid.split('-').map(str::len).collect();
+    let is_uid = matches!(groups.as_slice(), [8, 4, 4, 4, 12] | [32]);
+    (is_uid && uid.split('-').all(is_hexadecimal)).then_some(uid)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -254,6 +281,40 @@ mod tests {
             format!("/../../{pod}/{ID}"),
         ] {
             assert_found(&path);
+        }
+    }
+
+    #[test]
+    fn the_pod_is_told_by_both_drivers() {
+        let uid = "0a1b2c3d-1111-2222-3333-444455556666";
+        let unit = "pod0a1b2c3d_1111_2222_3333_444455556666.slice";
+        let kind = "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice";
+        for path in [
+            format!("/kubepods/burstable/pod{uid}/{ID}"),
+            format!("/kubepods/pod{uid}/{ID}"),
+            format!("/kubepods.slice/kubepods-{unit}/crio-{ID}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{unit}/cri-containerd-{ID}.scope/x"
+            ),
+            format!("/system.slice/containerd.service/kubepods-burstable-{unit}:cri-containerd:{ID}"),
+            format!("{kind}/kubelet-kubepods-burstable-{unit}/cri-containerd-{ID}.scope"),
+            format!("/../../pod{uid}/{ID}"),
+            // A node that is a container: the inner pod.
+            format!("/docker/{OTHER}/kubepods/burstable/pod{uid}/{ID}"),
+        ] {
+            for text in [format!("0::{path}\n"), format!("4:memory:{path}\n0::/\n")] {
+                assert_eq!(pod_uid(text.as_bytes()).as_deref(), Some(uid), "{text}");
+            }
+        }
+        let of_static = "eba807732255ffced0cb2b278b6b115f";
+        assert_eq!(
+            pod_uid(format!("0::/kubepods/burstable/pod{of_static}/{ID}\n").as_bytes()).as_deref(),
+            Some(of_static)
+        );
+        for path in
+            ["/docker/x", "/podman/pod1/x", "/a.slice/x-pod1_2.slice", "/libpod_parent/libpod-y", "/pod"]
+        {
+            assert_eq!(pod_uid(format!("0::{path}\n").as_bytes()), None, "{path}");
         }
     }
 

@@ -235,6 +235,36 @@ pub struct Run {
     pub observe: Observe,
     #[command(flatten)]
     pub otlp: Otlp,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// What is asked of Kubernetes.
+#[derive(Args, Debug)]
+pub struct Cluster {
+    /// Ask the API for the names of this node's pods: `auto` does in a pod with a service account
+    #[arg(long, value_enum, value_name = "WHEN", env = "NODEPROBE_KUBERNETES", default_value_t)]
+    pub kubernetes: Kubernetes,
+    /// Name of this node in the cluster; only its pods are watched
+    #[arg(long, value_name = "NAME", env = "NODEPROBE_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Labels of pods that become attributes `k8s.pod.label.<key>`, separated by commas
+    #[arg(long, value_name = "KEYS", env = "NODEPROBE_KUBERNETES_LABELS", value_delimiter = ',')]
+    pub kubernetes_labels: Vec<String>,
+    /// Name services by the labels `app.kubernetes.io/instance` and `/name` before their workload
+    #[arg(long, env = "NODEPROBE_KUBERNETES_NAMES_BY_LABELS")]
+    pub kubernetes_names_by_labels: bool,
+}
+
+/// Whether the API of Kubernetes is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kubernetes {
+    /// In a pod that has a token
+    #[default]
+    Auto,
+    /// Also from outside, with the kubeconfig
+    On,
+    Off,
 }
 
 /// Where and how metrics go; each flag has a variable of OpenTelemetry behind it, named in the help.

@@ -14,6 +14,7 @@ pub mod export;
 pub mod governor;
 pub mod identity;
 pub mod kernel;
+pub mod kubernetes;
 pub mod model;
 pub mod plan;
 pub mod procfs;

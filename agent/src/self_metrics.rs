@@ -157,7 +157,7 @@ fn resource(config: &Config) -> Resource {
         KeyValue::new("service.instance.id", own_instance_id()),
         KeyValue::new("process.pid", i64::from(std::process::id())),
     ];
-    attributes.extend(config.host_name.clone().map(|name| KeyValue::new("host.name", name)));
+    attributes.extend(config.host.name.clone().map(|name| KeyValue::new("host.name", name)));
     // The user's own come last and win.
     attributes.extend(config.agent_attributes.iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())));
     attributes.push(KeyValue::new("service.name", config.agent_service_name.clone()));

@@ -8,8 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{EXIT_OK, EndSignals, Outcome, init_log, observe, prepare};
 use crate::{
     agent::Agent,
-    cli::{Otlp, Run},
-    export::otlp::{Config, Exporter, Overrides, config},
+    cli::{Cluster, Kubernetes, Otlp, Run},
+    export::otlp::{Config, Exporter, Overrides, config, config::HostFacts},
+    kubernetes::{self, Names},
     self_metrics::AgentCounters,
 };
 
@@ -19,11 +20,15 @@ use crate::{
 /// What keeps it from that, for people; `complain` adds the remedy.
 pub fn run(arguments: &Run) -> Outcome {
     init_log("info", None);
-    let resolved = config::from_environment(&overrides(&arguments.otlp))?;
+    let resolved = config::from_environment(
+        &overrides(&arguments.otlp),
+        HostFacts::read(arguments.cluster.node_name.as_deref()),
+    )?;
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
     let config = resolved.config;
+    let cluster = cluster(&arguments.cluster)?;
     prepare();
     // A reader of the SDK blocks a thread while it exports, so one is not enough.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,10 +38,32 @@ pub fn run(arguments: &Run) -> Outcome {
         .context("the asynchronous runtime could not be started")?;
     let signals = EndSignals::catch(&runtime)?;
     let agent = observe(&arguments.observe.into(), None)?;
-    let outcome = runtime.block_on(serve(&agent, &config, signals));
+    let outcome = runtime.block_on(async {
+        let cluster = cluster.map(|settings| (kubernetes::start(&settings), settings));
+        serve(&agent, &config, Names::new(cluster), signals).await
+    });
     // Nothing that hangs in a system call may keep the process from ending.
     runtime.shutdown_background();
     outcome
+}
+
+/// # Errors
+/// The cluster was asked for by name and cannot be. What `auto` would have asked is a warning.
+fn cluster(flags: &Cluster) -> anyhow::Result<Option<kubernetes::Settings>> {
+    let Cluster { kubernetes, node_name, kubernetes_labels, kubernetes_names_by_labels } = flags;
+    let labels: Vec<String> = kubernetes_labels.iter().filter(|key| !key.is_empty()).cloned().collect();
+    match kubernetes::Settings::resolve(
+        *kubernetes,
+        node_name.as_deref(),
+        &labels,
+        *kubernetes_names_by_labels,
+    ) {
+        Err(error) if *kubernetes == Kubernetes::Auto => {
+            tracing::warn!("{error}; processes are exported without the names of their pods");
+            Ok(None)
+        }
+        resolved => Ok(resolved?),
+    }
 }
 
 fn overrides(flags: &Otlp) -> Overrides {
@@ -70,7 +97,7 @@ fn overrides(flags: &Otlp) -> Overrides {
     }
 }
 
-async fn serve(agent: &Agent, config: &Config, mut signals: EndSignals) -> Outcome {
+async fn serve(agent: &Agent, config: &Config, mut names: Names, mut signals: EndSignals) -> Outcome {
     let counters = Arc::new(AgentCounters::default());
     let mut exporter = Exporter::new(config, Arc::clone(&counters))?;
     if config.otlp {
@@ -89,7 +116,7 @@ async fn serve(agent: &Agent, config: &Config, mut signals: EndSignals) -> Outco
         let tick_and_export = async {
             ticks.tick().await;
             counters.probes_attached.store(agent.probes_attached(), Relaxed);
-            exporter.export(&agent.snapshot()).await;
+            exporter.export(&names.complete(agent.snapshot())).await;
         };
         tokio::select! {
             () = tick_and_export => {}
@@ -97,6 +124,6 @@ async fn serve(agent: &Agent, config: &Config, mut signals: EndSignals) -> Outco
         }
     }
     tracing::info!("ending: sending the last values");
-    exporter.shutdown(&agent.snapshot()).await;
+    exporter.shutdown(&names.complete(agent.snapshot())).await;
     Ok(EXIT_OK)
 }

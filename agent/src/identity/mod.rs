@@ -6,6 +6,7 @@
 mod argv;
 mod context_frames;
 mod heap_limit;
+pub mod instances;
 mod package;
 mod resource;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use self::{argv::Entry, heap_limit::Memory, package::Package};
 use crate::{
     cgroup,
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean, clean_name},
-    model::Identity,
+    model::{Identity, Says},
     procfs::{self, CMDLINE_MAX_BYTES, Cmdline, Error, ProcessDir, Procfs, Stat, cgroups},
 };
 
@@ -41,6 +42,12 @@ pub struct Host {
 }
 
 impl Host {
+    /// That of the machine, also from inside of a container that shares its pids.
+    pub fn of_machine() -> Self {
+        let seen_by_init = Self::read(Path::new("/proc/1/root"));
+        if seen_by_init.machine_id.is_empty() { Self::read(Path::new("/")) } else { seen_by_init }
+    }
+
     /// Reads `/etc/machine-id` and the boot id below `root`. What is not there stays empty: instances of two such
     /// hosts could then share an id, if pid and start agree to 10 ms.
     pub fn read(root: &Path) -> Self {
@@ -67,7 +74,8 @@ pub struct Versions {
 pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result<Identity, Error> {
     let (stat, executable) = after_exec(process)?;
     let status = process.status()?;
-    let container_id = process.cgroup().ok().and_then(|text| cgroup::container_id(&text).map(str::to_owned));
+    let groups = process.cgroup().unwrap_or_default();
+    let container_id = cgroup::container_id(&groups).map(str::to_owned);
     let environment = Environment::read(process);
     let cwd = process.cwd().ok().filter(|cwd| !cwd.deleted).map(|cwd| cwd.path);
     let cmdline = process.cmdline(CMDLINE_MAX_BYTES).unwrap_or_default();
@@ -80,6 +88,10 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
     process.exe()?;
 
     let mut attributes = environment.resource_attributes;
+    let says = Says {
+        service_name: environment.otel_service_name.is_some() || attributes.contains_key("service.name"),
+        service_instance_id: attributes.contains_key("service.instance.id"),
+    };
     let service_instance_id = attributes
         .remove("service.instance.id")
         .unwrap_or_else(|| instance_id(host, container_id.as_deref(), process.pid(), &stat));
@@ -95,6 +107,8 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
         node_version: versions.node,
         v8_version: versions.v8,
         container_id,
+        pod_uid: cgroup::pod_uid(&groups),
+        says,
         executable_path: clean(executable.as_os_str().as_bytes(), PATH_MAX_CHARS),
         namespaced_pid: status.namespaced_pid,
         parent_pid: stat.ppid,
@@ -261,7 +275,7 @@ pub fn own_instance_id() -> String {
     let pid = std::process::id();
     let start_ticks =
         Procfs::default().process(pid).and_then(|process| process.stat()).map_or(0, |stat| stat.start_ticks);
-    let Host { machine_id, boot_id } = Host::read(Path::new("/"));
+    let Host { machine_id, boot_id } = Host::of_machine();
     Uuid::new_v5(&INSTANCE_NAMESPACE, format!("{machine_id}/{boot_id}//{pid}/{start_ticks}").as_bytes())
         .to_string()
 }

@@ -112,6 +112,10 @@ pub struct Identity {
     pub node_version: Option<String>,
     pub v8_version: Option<String>,
     pub container_id: Option<String>,
+    /// Of the Kubernetes pod it runs in, as its control group tells.
+    pub pod_uid: Option<String>,
+    /// What the process itself says who it is, so that nobody else may.
+    pub says: Says,
     /// Path of the executable inside the process's own mount namespace.
     pub executable_path: String,
     /// The pid inside the process's own pid namespace, where it differs.
@@ -120,6 +124,13 @@ pub struct Identity {
     pub user_id: u32,
     /// How far V8's old generation may grow, as its flags and the memory of machine and container decide.
     pub heap_limit_bytes: Option<u64>,
+}
+
+/// What a process says of itself in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Says {
+    pub service_name: bool,
+    pub service_instance_id: bool,
 }
 
 /// What a file descriptor is, as libuv classifies it (a character device that is no terminal is a file).

@@ -20,8 +20,8 @@ use crate::{
     model::{
         AsyncContext, Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind,
         GcKind, GroupMemory, HeapChange, Histogram, Identity, Interval, LongPause, Modules, Notice,
-        NoticeKind, Occasion, OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Signal, Sleep,
-        Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
+        NoticeKind, Occasion, OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Says, Signal,
+        Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
         interval::{Microtasks, ProcessInterval, ThreadInterval},
         startup::{Compiled, PackageTime},
     },
@@ -285,6 +285,9 @@ fn identity(line: IdentityLine) -> Known {
         node_version: line.node_version.map(short),
         v8_version: line.v8_version.map(short),
         container_id: line.container_id.map(short),
+        // For a cluster's names, which are looked up live only.
+        pod_uid: None,
+        says: Says::default(),
         executable_path: clean(line.executable_path.as_bytes(), PATH_MAX_CHARS),
         namespaced_pid: line.namespaced_pid,
         parent_pid: line.parent_pid,

@@ -135,6 +135,9 @@ fn identity_line(process: &ProcessInterval) -> IdentityLine {
         node_version,
         v8_version,
         container_id,
+        // For the names of a cluster, which only `run` asks for.
+        pod_uid: _,
+        says: _,
         executable_path,
         namespaced_pid,
         parent_pid,

@@ -32,7 +32,7 @@ use std::{
 };
 
 use nodeprobe::{
-    export::otlp::{Config, Exporter, Overrides, config},
+    export::otlp::{Config, Exporter, Overrides, config, config::HostFacts},
     model::{Process, Snapshot},
     self_metrics::AgentCounters,
 };
@@ -41,7 +41,8 @@ use nodeprobe::{
 fn configured(variables: &[(&str, &str)]) -> Config {
     let lookup =
         |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
-    let resolved = config::resolve(&lookup, &Overrides::default(), Some("test-host".to_owned())).unwrap();
+    let host = HostFacts { name: Some("test-host".to_owned()), ..HostFacts::default() };
+    let resolved = config::resolve(&lookup, &Overrides::default(), host).unwrap();
     assert_eq!(resolved.warnings, Vec::<String>::new());
     resolved.config
 }

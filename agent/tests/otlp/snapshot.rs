@@ -14,8 +14,8 @@ use nodeprobe_ebpf::{
 
 use super::nodeprobe::model::{
     AsyncContext, Availability, Causes, CpuTime, Deopts, GroupMemory, HeapChange, Histogram, Identity,
-    Modules, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Startup, Stdio, StreamKind,
-    Thread, ThreadKind, startup::Compiled,
+    Modules, Pauses, Pool, Process, ProcessId, Rejections, Says, Signal, Snapshot, Startup, Stdio,
+    StreamKind, Thread, ThreadKind, startup::Compiled,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -128,6 +128,8 @@ pub(crate) fn process(pid: u32) -> Process {
             node_version: Some("24.21.0".to_owned()),
             v8_version: Some("13.6".to_owned()),
             container_id: Some("c0ffee".to_owned()),
+            pod_uid: None,
+            says: Says::default(),
             executable_path: "/usr/local/bin/node".to_owned(),
             namespaced_pid: Some(1),
             parent_pid: 1,

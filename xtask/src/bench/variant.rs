@@ -17,6 +17,8 @@ pub(super) enum Variant {
     Nodeprobe,
     /// nodeprobe that samples no stacks.
     WithoutStacks,
+    /// nodeprobe that never puts in the probes that come and go by their cost.
+    WithoutHotProbes,
     /// `monitorEventLoopDelay` and a GC `PerformanceObserver` in the process itself.
     InProcess,
     /// A pair of uprobes on `uv__io_poll`, the function that every turn passes.
@@ -37,6 +39,7 @@ pub(super) const WITH_PARTS: &[Variant] = &[
     Variant::Unwatched,
     Variant::Nodeprobe,
     Variant::WithoutStacks,
+    Variant::WithoutHotProbes,
     Variant::InProcess,
     Variant::Naive,
     Variant::OneTracepoint,
@@ -55,6 +58,7 @@ impl Variant {
             Self::Unwatched => "unwatched",
             Self::Nodeprobe => "nodeprobe",
             Self::WithoutStacks => "nodeprobe without sampling stacks",
+            Self::WithoutHotProbes => "nodeprobe with `--max-overhead 0`",
             Self::InProcess => "`monitorEventLoopDelay` and GC observer in the process",
             Self::Naive => "naive: uprobe and uretprobe on `uv__io_poll`",
             Self::OneTracepoint => "one tracepoint, on a call nobody makes",
@@ -71,6 +75,9 @@ impl Variant {
             Self::Nodeprobe => nodeprobe(&bench.workspace.nodeprobe(), watched.pid(), &[]).map(Some),
             Self::WithoutStacks => {
                 nodeprobe(&bench.workspace.nodeprobe(), watched.pid(), &["--no-stacks"]).map(Some)
+            }
+            Self::WithoutHotProbes => {
+                nodeprobe(&bench.workspace.nodeprobe(), watched.pid(), &["--max-overhead", "0"]).map(Some)
             }
             Self::Naive => bpftrace(&naive(&bench.node)).map(Some),
             Self::OneTracepoint => bpftrace(ONE_TRACEPOINT).map(Some),

@@ -14,6 +14,7 @@ use reqwest::Url;
 use values::{Flag, Reader};
 
 pub use self::connection::Connection;
+use crate::identity::Host;
 
 /// How requests travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +102,27 @@ pub struct Config {
     pub agent_service_name: String,
     /// The agent's `OTEL_RESOURCE_ATTRIBUTES`.
     pub agent_attributes: BTreeMap<String, String>,
-    /// Name of the host; its own `OTEL_RESOURCE_ATTRIBUTES` may say it better.
-    pub host_name: Option<String>,
+    /// The host; the agent's own `OTEL_RESOURCE_ATTRIBUTES` may say it better.
+    pub host: HostFacts,
+}
+
+/// What is true of every process of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    pub name: Option<String>,
+    /// `host.id`: its machine id.
+    pub id: Option<String>,
+    /// Its name as a node of a Kubernetes cluster.
+    pub node: Option<String>,
+}
+
+impl HostFacts {
+    /// `node`: the name of the node, where this is one. In a pod the system's own name is the pod's, so that is the host's name, too.
+    pub fn read(node: Option<&str>) -> Self {
+        let node = node.map(str::to_owned).filter(|node| !node.is_empty());
+        let id = Some(Host::of_machine().machine_id).filter(|id| !id.is_empty());
+        Self { name: node.clone().or_else(host_name), id, node }
+    }
 }
 
 /// Where log records go.
@@ -158,8 +178,8 @@ pub struct Resolved {
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn from_environment(overrides: &Overrides) -> Result<Resolved, ConfigError> {
-    resolve(&|name| std::env::var_os(name), overrides, host_name())
+pub fn from_environment(overrides: &Overrides, host: HostFacts) -> Result<Resolved, ConfigError> {
+    resolve(&|name| std::env::var_os(name), overrides, host)
 }
 
 /// The name of this host.
@@ -176,7 +196,7 @@ pub fn host_name() -> Option<String> {
 pub fn resolve(
     lookup: &dyn Fn(&str) -> Option<OsString>,
     overrides: &Overrides,
-    host_name: Option<String>,
+    host: HostFacts,
 ) -> Result<Resolved, ConfigError> {
     let mut reader = Reader::new(lookup);
     let disabled = reader.value(Flag("", None), &["OTEL_SDK_DISABLED"], values::boolean, false, "false");
@@ -230,7 +250,7 @@ pub fn resolve(
         export_timeout: export_timeout.min(interval),
         agent_service_name,
         agent_attributes,
-        host_name,
+        host,
     };
     // A general variable is read for each signal.
     let mut warnings: Vec<String> = Vec::new();

@@ -17,6 +17,9 @@ use crate::model::{Identity, ProcessId};
 /// rest of `k8s.`: that is the agent's own pod.
 const SHARED: [&str; 5] = ["host.", "cloud.", "deployment.", "k8s.cluster.", "k8s.node."];
 
+/// In the words of the semantic conventions for `host.arch`.
+const HOST_ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
 /// Attributes that every process of this host has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostAttributes(BTreeMap<String, String>);
@@ -29,8 +32,17 @@ impl HostAttributes {
             .filter(|(key, _)| SHARED.iter().any(|namespace| key.starts_with(namespace)))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        if let Some(name) = &config.host_name {
-            attributes.entry("host.name".to_owned()).or_insert_with(|| name.clone());
+        let known = [
+            ("host.name", config.host.name.as_deref()),
+            ("host.id", config.host.id.as_deref()),
+            ("host.arch", Some(HOST_ARCH)),
+            ("os.type", Some("linux")),
+            ("k8s.node.name", config.host.node.as_deref()),
+        ];
+        for (key, value) in known {
+            if let Some(value) = value {
+                attributes.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            }
         }
         Self(attributes)
     }
@@ -65,6 +77,10 @@ pub(super) fn resource(
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             attributes.insert(key, string(value));
         }
+    }
+    // Of a static pod the API has another uid, which is the one that others know; it is among the attributes.
+    if let Some(uid) = &identity.pod_uid {
+        attributes.entry("k8s.pod.uid").or_insert_with(|| string(uid));
     }
     attributes.insert("process.pid", Value::IntValue(i64::from(id.pid)));
     if identity.parent_pid > 0 {

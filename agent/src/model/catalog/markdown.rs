@@ -33,20 +33,41 @@ const RESOURCE: &str = "
 
 | attribute | from |
 | --- | --- |
-| `service.name` | the process's own `OTEL_SERVICE_NAME`, else its package or script; `unknown_service:node` if nothing fits |
-| `service.instance.id` | the process's own `OTEL_RESOURCE_ATTRIBUTES`, else a UUID that is stable for the life of the process |
+| `service.name` | the process's own `OTEL_SERVICE_NAME`, else what Kubernetes tells (below), else its package or script; `unknown_service:node` if nothing fits |
+| `service.instance.id` | the process's own `OTEL_RESOURCE_ATTRIBUTES`, else `<namespace>.<pod>.<container>`, else a UUID that is stable for the life of the process; where several processes would have the same (workers of a cluster, applications of PM2), all but the first with `-<pid>` behind it, the pid inside the container |
 | `service.namespace`, `service.version` | if known |
 | `process.pid`, `process.creation.time` | the host's process table |
 | `process.parent_pid`, `process.vpid` | the host's process table; `vpid` is the pid inside the container, where it differs |
 | `process.executable.name`, `process.executable.path` | the executable, as the process sees it |
 | `process.runtime.name`, `process.runtime.version` | `nodejs` and the version of Node.js |
-| `container.id` | the cgroup |
-| `host.name` | the host nodeprobe runs on |
+| `container.id`, `k8s.pod.uid` | the cgroup: versions 1, 2 and both, cgroupfs and systemd; containerd, CRI-O, Docker, Podman |
+| `host.name`, `host.id`, `host.arch`, `os.type` | the host nodeprobe runs on; in a pod `host.name` is the name of the node |
 | `telemetry.sdk.name`, `.language`, `.version` | `nodeprobe`, `nodejs`, the version of nodeprobe |
 | others | the process's own `OTEL_RESOURCE_ATTRIBUTES` |
 | `host.*`, `cloud.*`, `deployment.*`, `k8s.cluster.*`, `k8s.node.*` | nodeprobe's own `OTEL_RESOURCE_ATTRIBUTES`, where the process does not say it itself; the others describe nodeprobe and are never taken over |
 
-Command lines are not exported: they may hold secrets.
+Command lines are not exported: they may hold secrets. Of a process's own attributes at most 64 are kept, of 255 characters each.
+
+### In Kubernetes
+
+In a pod with a service account that may list and watch pods, `nodeprobe run` asks the API for the pods of its own node (never of
+the whole cluster), whose name it needs: `--node-name` or `NODEPROBE_NODE_NAME`, from `spec.nodeName`. `--kubernetes on` does so from
+outside, with the kubeconfig; `off` never.
+
+| attribute | from |
+| --- | --- |
+| `service.name` | annotation `resource.opentelemetry.io/service.name`; with `--kubernetes-names-by-labels` the labels `app.kubernetes.io/instance`, then `/name`; then the name of the Deployment, `ReplicaSet`, `StatefulSet`, `DaemonSet`, `CronJob`, Job or pod |
+| `service.namespace` | annotation, else the namespace |
+| `service.version` | annotation, label `app.kubernetes.io/version`, the package, the tag of the image |
+| `k8s.namespace.name`, `k8s.pod.name`, `.uid`, `.start_time`, `k8s.node.name`, `k8s.container.name` | the pod |
+| `k8s.{deployment,replicaset,statefulset,daemonset,cronjob,job}.name` | the pod's owner; a Deployment by the label `pod-template-hash`, a `CronJob` by the minute in the name of its job, without asking for either |
+| `container.image.name`, `container.image.tags` | the pod |
+| `k8s.pod.label.<key>` | the labels named by `--kubernetes-labels` |
+| others | annotations `resource.opentelemetry.io/<attribute>`, at most 64 |
+
+What the process says of itself always goes first. Names come within a second or two of the start of a container; until then, and
+for new pods while the API does not answer, a process is exported under its own. Once a container is known its names stay, whatever
+becomes of the pod. The number of series is that of processes times the closed sets above; nothing here adds to it.
 ";
 
 const LOGS: &str = "

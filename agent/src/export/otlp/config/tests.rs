@@ -9,7 +9,7 @@ fn with(variables: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
 fn overridden(variables: &[(&str, &str)], overrides: &Overrides) -> Result<Resolved, ConfigError> {
     let lookup =
         |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
-    resolve(&lookup, overrides, Some("node-7".to_owned()))
+    resolve(&lookup, overrides, HostFacts { name: Some("node-7".to_owned()), ..HostFacts::default() })
 }
 
 /// The configuration, when nothing is to be complained about.
@@ -39,7 +39,7 @@ fn nothing_set_means_the_defaults_of_the_specification_and_15_s() {
     assert_eq!(config.interval, Duration::from_secs(15));
     assert_eq!(config.export_timeout, Duration::from_secs(15), "30 s, but never above the interval");
     assert_eq!(config.agent_service_name, "nodeprobe");
-    assert_eq!(config.host_name.as_deref(), Some("node-7"));
+    assert_eq!(config.host.name.as_deref(), Some("node-7"));
     assert_eq!(config.metrics.headers, Headers::default());
 }
 
@@ -193,7 +193,7 @@ fn a_bad_value_gives_way_to_the_next_source() {
 #[test]
 fn a_value_that_is_not_utf_8_is_ignored_with_a_warning() {
     let lookup = |name: &str| (name == "OTEL_SERVICE_NAME").then(|| OsString::from_vec(vec![b'a', 0xff]));
-    let resolved = resolve(&lookup, &Overrides::default(), None).unwrap();
+    let resolved = resolve(&lookup, &Overrides::default(), HostFacts::default()).unwrap();
     assert_eq!(resolved.config.agent_service_name, "nodeprobe");
     assert!(resolved.warnings[0].contains("OTEL_SERVICE_NAME"), "{:?}", resolved.warnings);
 }

@@ -289,7 +289,12 @@ fn the_resource_describes_the_process_and_never_the_agent() {
         })
     };
     let overrides = super::super::config::Overrides::default();
-    let resolved = super::super::config::resolve(&lookup, &overrides, Some("pod".to_owned())).unwrap();
+    let host = super::super::config::HostFacts {
+        name: Some("pod".to_owned()),
+        id: Some("machine".to_owned()),
+        node: Some("worker-3".to_owned()),
+    };
+    let resolved = super::super::config::resolve(&lookup, &overrides, host).unwrap();
     let mut exporter = Exporter::new(Temporality::Cumulative);
     exporter.encoder.host = HostAttributes::new(&resolved.config);
     let encoded = exporter.export_one(at(20), process(7), true);
@@ -303,6 +308,10 @@ fn the_resource_describes_the_process_and_never_the_agent() {
         ("service.instance.id", Some("instance-7")),
         ("process.pid", Some("Some(IntValue(7))")),
         ("process.vpid", Some("Some(IntValue(1))")),
+        ("host.id", Some("machine")),
+        ("host.arch", Some(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" })),
+        ("os.type", Some("linux")),
+        ("k8s.node.name", Some("worker-3")),
         ("process.creation.time", Some("2026-01-01T00:00:00.000Z")),
         ("process.executable.path", Some("/usr/local/bin/node")),
         ("process.executable.name", Some("node")),
