@@ -13,11 +13,13 @@
 //! | `NODEPROBE_TEST_DEBIAN_NODE` | extracted Debian packages: `usr/bin/node`, `usr/lib/x86_64-linux-gnu/libnode.so.*` |
 //! | `NODEPROBE_TEST_ROTEL` | the `rotel-agent` executable |
 //! | `NODEPROBE_TEST_VICTORIA_METRICS` | the `victoria-metrics` executable |
+//! | `NODEPROBE_TEST_HELM_PYTHON` | a Python with the packages `helm-python-sdk` and `kubernetes-validate` |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 
 pub mod agent;
 pub mod browser;
+pub mod chart;
 pub mod collector;
 pub mod contract;
 pub mod exec_trace;

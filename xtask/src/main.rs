@@ -46,7 +46,7 @@ enum Subcommands {
     Lint,
     /// Measure what observation costs; prints tables for docs/overhead.md
     Bench(bench::Args),
-    /// Write docs/metrics.md from the metric catalogue
+    /// Write docs/metrics.md from the metric catalogue, and the table of values in the chart's README
     Gen(generate::Args),
 }
 

@@ -82,6 +82,7 @@ fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
             "NODEPROBE_TEST_VICTORIA_METRICS",
             setup::collectors::victoria_metrics_path(workspace).map(Into::into),
         ),
+        ("NODEPROBE_TEST_HELM_PYTHON", setup::helm::python_path(workspace).map(Into::into)),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

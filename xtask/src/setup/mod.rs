@@ -4,6 +4,7 @@
 pub(crate) mod apt;
 mod bpf;
 pub(crate) mod collectors;
+pub(crate) mod helm;
 pub(crate) mod nodes;
 
 use crate::{child, workspace::Workspace};
@@ -11,7 +12,7 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Chromium
+    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Helm, Chromium
     #[arg(long)]
     tests: bool,
     /// Also what only the benchmarks use: bpftrace
@@ -52,6 +53,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         ("Debian's Node.js", nodes::debian(workspace)),
         ("rotel", collectors::rotel(workspace)),
         ("VictoriaMetrics", collectors::victoria_metrics(workspace)),
+        ("Helm", helm::ensure(workspace)),
         ("Chromium", browser()),
     ];
     let mut missing = Vec::new();
