@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod child;
 mod demo;
+mod dist;
 mod generate;
 mod lint;
 mod run;
@@ -46,6 +47,8 @@ enum Subcommands {
     Lint,
     /// Measure what observation costs; prints tables for docs/overhead.md
     Bench(bench::Args),
+    /// Make what is handed out: static program, tarball, image for containers, list of contents
+    Dist(dist::Args),
     /// Write docs/metrics.md from the metric catalogue, and the table of values in the chart's README
     Gen(generate::Args),
 }
@@ -79,6 +82,7 @@ fn command() -> Result<ExitCode> {
         Subcommands::Test(args) => return test::run(&workspace, &args),
         Subcommands::Lint => lint::run(&workspace)?,
         Subcommands::Bench(args) => bench::run(&workspace, &args)?,
+        Subcommands::Dist(args) => dist::run(&workspace, &args)?,
         Subcommands::Gen(args) => generate::run(&workspace, &args)?,
     }
     Ok(ExitCode::SUCCESS)
