@@ -28,16 +28,20 @@ use tokio::{
 };
 
 use crate::{
-    export::otlp::{
-        Sink,
-        config::{self, Config},
+    export::{
+        attributes::{self, Value},
+        families::{Attributes, Family, Number, Since},
+        otlp::{
+            Sink,
+            config::{self, Config},
+        },
     },
-    identity::own_instance_id,
     model::{
         Snapshot,
         catalog::{
             self, AGENT_EVENTS_LOST, AGENT_EXPORTS, AGENT_PROBES, AGENT_PROCESSES, AGENT_STALL_LOGS,
-            CPU_MODE, EXPORT_OUTCOME, LOST_REASON, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, STALL_LOG_OUTCOME,
+            Attribute, CPU_MODE, EXPORT_OUTCOME, Instrument, LOST_REASON, Metric, PROCESS_CPU_TIME,
+            PROCESS_MEMORY_USAGE, STALL_LOG_OUTCOME,
         },
     },
 };
@@ -60,8 +64,13 @@ impl AgentCounters {
     pub(crate) fn take_over(&self, snapshot: &Snapshot) {
         let alive = snapshot.processes.iter().filter(|process| !process.exited).count();
         self.processes.store(alive as u64, Relaxed);
-        // A thread that panicked here left a whole map behind: each change is one assignment.
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&snapshot.lost);
+        // A thread that panicked here left counts behind that are right: each change is one assignment.
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        for (reason, count) in &snapshot.lost {
+            // Two faces take over snapshots, and one of them may be behind.
+            let known = lost.entry(reason).or_default();
+            *known = (*known).max(*count);
+        }
     }
 
     pub(crate) fn exits_not_exported(&self, processes: usize) {
@@ -94,9 +103,56 @@ impl AgentCounters {
 
     /// Log records of stalls so far: delivered, suppressed, lost.
     pub fn stall_logs(&self) -> [u64; 3] {
-        [0, 1, 2].map(|outcome: usize| self.stall_logs[outcome].load(Relaxed))
+        loaded(&self.stall_logs)
+    }
+
+    /// The agent's own metrics as they are now.
+    pub(crate) fn families(&self) -> Vec<Family<'static>> {
+        METRICS
+            .iter()
+            .filter_map(|(metric, points)| Family::numbers(metric, Since::Counters, points(self)))
+            .collect()
+    }
+
+    fn lost(&self) -> Vec<(Attributes, Number)> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lost.insert(catalog::EXIT_NOT_EXPORTED, self.exits_not_exported.load(Relaxed));
+        // Zero is a value too: it says that nothing was lost.
+        let known = LOST_REASON.values.iter().map(|reason| (*reason, 0));
+        let all: BTreeMap<_, _> = known.chain(lost).collect();
+        all.into_iter().map(|(reason, count)| (vec![(LOST_REASON, reason)], Number::Whole(count))).collect()
     }
 }
+
+fn loaded(counts: &[AtomicU64; 3]) -> [u64; 3] {
+    counts.each_ref().map(|count| count.load(Relaxed))
+}
+
+fn by(attribute: Attribute, counts: [u64; 3]) -> Vec<(Attributes, Number)> {
+    let counts = attribute.values.iter().zip(counts);
+    counts.map(|(value, count)| (vec![(attribute, *value)], Number::Whole(count))).collect()
+}
+
+fn alone(value: u64) -> Vec<(Attributes, Number)> {
+    vec![(vec![], Number::Whole(value))]
+}
+
+/// How the points of a metric are had.
+type Read = fn(&AgentCounters) -> Vec<(Attributes, Number)>;
+
+/// Every metric of the catalogue that is about the agent.
+const METRICS: [(&Metric, Read); 7] = [
+    (&PROCESS_CPU_TIME, |_| {
+        let modes = CPU_MODE.values.iter().zip(cpu_seconds());
+        modes.map(|(mode, seconds)| (vec![(CPU_MODE, *mode)], Number::Real(seconds))).collect()
+    }),
+    (&PROCESS_MEMORY_USAGE, |_| rss_bytes().map(alone).unwrap_or_default()),
+    (&AGENT_EVENTS_LOST, AgentCounters::lost),
+    (&AGENT_PROCESSES, |counters| alone(counters.processes.load(Relaxed))),
+    (&AGENT_PROBES, |counters| alone(counters.probes_attached.load(Relaxed))),
+    (&AGENT_EXPORTS, |counters| by(EXPORT_OUTCOME, loaded(&counters.exports))),
+    (&AGENT_STALL_LOGS, |counters| by(STALL_LOG_OUTCOME, counters.stall_logs())),
+];
 
 /// The running export of the agent's own metrics.
 pub struct SelfMetrics {
@@ -152,15 +208,10 @@ impl Drop for SelfMetrics {
 }
 
 fn resource(config: &Config) -> Resource {
-    let mut attributes = vec![
-        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("service.instance.id", own_instance_id()),
-        KeyValue::new("process.pid", i64::from(std::process::id())),
-    ];
-    attributes.extend(config.host.name.clone().map(|name| KeyValue::new("host.name", name)));
-    // The user's own come last and win.
-    attributes.extend(config.agent_attributes.iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())));
-    attributes.push(KeyValue::new("service.name", config.agent_service_name.clone()));
+    let attributes = attributes::of_agent(config).into_iter().map(|(key, value)| match value {
+        Value::Text(text) => KeyValue::new(key, text),
+        Value::Whole(number) => KeyValue::new(key, number),
+    });
     Resource::builder_empty().with_schema_url(attributes, catalog::SCHEMA_URL).build()
 }
 
@@ -171,81 +222,63 @@ fn register(provider: &SdkMeterProvider, counters: &Arc<AgentCounters>) {
         .with_schema_url(catalog::SCHEMA_URL)
         .build();
     let meter = provider.meter_with_scope(scope);
-    let shared = Arc::clone(counters);
-    meter
-        .u64_observable_counter(AGENT_EVENTS_LOST.name)
-        .with_unit(AGENT_EVENTS_LOST.unit)
-        .with_description(AGENT_EVENTS_LOST.description)
-        .with_callback(move |observer| {
-            let mut lost = shared.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            lost.insert(catalog::EXIT_NOT_EXPORTED, shared.exits_not_exported.load(Relaxed));
-            // Zero is a value too: it says that nothing was lost.
-            let known = LOST_REASON.values.iter().map(|reason| (*reason, 0));
-            for (reason, count) in known.chain(lost).collect::<BTreeMap<_, _>>() {
-                observer.observe(count, &[KeyValue::new(LOST_REASON.key, reason)]);
-            }
-        })
-        .build();
-    let shared = Arc::clone(counters);
-    meter
-        .i64_observable_up_down_counter(AGENT_PROCESSES.name)
-        .with_unit(AGENT_PROCESSES.unit)
-        .with_description(AGENT_PROCESSES.description)
-        .with_callback(move |observer| observer.observe(signed(&shared.processes), &[]))
-        .build();
-    let shared = Arc::clone(counters);
-    meter
-        .i64_observable_up_down_counter(AGENT_PROBES.name)
-        .with_unit(AGENT_PROBES.unit)
-        .with_description(AGENT_PROBES.description)
-        .with_callback(move |observer| observer.observe(signed(&shared.probes_attached), &[]))
-        .build();
-    let shared = Arc::clone(counters);
-    meter
-        .u64_observable_counter(AGENT_EXPORTS.name)
-        .with_unit(AGENT_EXPORTS.unit)
-        .with_description(AGENT_EXPORTS.description)
-        .with_callback(move |observer| {
-            for (outcome, count) in EXPORT_OUTCOME.values.iter().zip(&shared.exports) {
-                observer.observe(count.load(Relaxed), &[KeyValue::new(EXPORT_OUTCOME.key, *outcome)]);
-            }
-        })
-        .build();
-    let shared = Arc::clone(counters);
-    meter
-        .u64_observable_counter(AGENT_STALL_LOGS.name)
-        .with_unit(AGENT_STALL_LOGS.unit)
-        .with_description(AGENT_STALL_LOGS.description)
-        .with_callback(move |observer| {
-            for (outcome, count) in STALL_LOG_OUTCOME.values.iter().zip(shared.stall_logs()) {
-                observer.observe(count, &[KeyValue::new(STALL_LOG_OUTCOME.key, *outcome)]);
-            }
-        })
-        .build();
-    meter
-        .f64_observable_counter(PROCESS_CPU_TIME.name)
-        .with_unit(PROCESS_CPU_TIME.unit)
-        .with_description(PROCESS_CPU_TIME.description)
-        .with_callback(|observer| {
-            for (mode, seconds) in CPU_MODE.values.iter().zip(cpu_seconds()) {
-                observer.observe(seconds, &[KeyValue::new(CPU_MODE.key, *mode)]);
-            }
-        })
-        .build();
-    meter
-        .i64_observable_up_down_counter(PROCESS_MEMORY_USAGE.name)
-        .with_unit(PROCESS_MEMORY_USAGE.unit)
-        .with_description(PROCESS_MEMORY_USAGE.description)
-        .with_callback(|observer| {
-            if let Some(bytes) = rss_bytes() {
-                observer.observe(bytes, &[]);
-            }
-        })
-        .build();
+    for (metric, read) in METRICS {
+        let shared = Arc::clone(counters);
+        let points = move || {
+            let points = read(&shared).into_iter();
+            points.map(|(attributes, number)| {
+                let attributes: Vec<_> = attributes.iter().map(|(a, v)| KeyValue::new(a.key, *v)).collect();
+                (attributes, number)
+            })
+        };
+        // The SDK has a type for each, and of the instruments that are not in the catalogue none.
+        match (metric.instrument, metric.unit) {
+            (Instrument::Counter, "s") => drop(
+                meter
+                    .f64_observable_counter(metric.name)
+                    .with_unit(metric.unit)
+                    .with_description(metric.description)
+                    .with_callback(move |o| points().for_each(|(a, number)| o.observe(real(number), &a)))
+                    .build(),
+            ),
+            (Instrument::Counter, _) => drop(
+                meter
+                    .u64_observable_counter(metric.name)
+                    .with_unit(metric.unit)
+                    .with_description(metric.description)
+                    .with_callback(move |o| points().for_each(|(a, number)| o.observe(whole(number), &a)))
+                    .build(),
+            ),
+            _ => drop(
+                meter
+                    .i64_observable_up_down_counter(metric.name)
+                    .with_unit(metric.unit)
+                    .with_description(metric.description)
+                    .with_callback(move |o| {
+                        points().for_each(|(a, number)| o.observe(signed(whole(number)), &a));
+                    })
+                    .build(),
+            ),
+        }
+    }
 }
 
-fn signed(value: &AtomicU64) -> i64 {
-    i64::try_from(value.load(Relaxed)).unwrap_or(i64::MAX)
+fn real(number: Number) -> f64 {
+    match number {
+        Number::Whole(value) => value as f64,
+        Number::Real(value) => value,
+    }
+}
+
+fn whole(number: Number) -> u64 {
+    match number {
+        Number::Whole(value) => value,
+        Number::Real(value) => value as u64,
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// CPU time of the agent in user and system mode.
@@ -259,10 +292,10 @@ fn cpu_seconds() -> [f64; 2] {
 }
 
 /// `VmRSS` of `/proc/self/status`, which unlike `statm` needs no page size.
-fn rss_bytes() -> Option<i64> {
+fn rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
 
@@ -318,5 +351,19 @@ impl PushMetricExporter for SinkExporter {
 
     fn temporality(&self) -> Temporality {
         self.temporality
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::catalog::Subject;
+
+    #[test]
+    fn every_metric_of_the_catalogue_about_the_agent_has_points() {
+        let families = AgentCounters::default().families();
+        let found: Vec<&str> = families.iter().map(|family| family.metric.name).collect();
+        let expected = catalog::ALL.iter().filter(|metric| metric.subject != Subject::Process);
+        assert_eq!(found, expected.map(|metric| metric.name).collect::<Vec<_>>());
     }
 }

@@ -23,9 +23,10 @@ use super::{
     SendError, SetupError, Sink,
     config::{Config, Logs},
     console,
-    resource::{HostAttributes, resource},
+    resource::resource,
 };
 use crate::{
+    export::attributes::HostAttributes,
     model::{Identity, ProcessId, Snapshot, catalog},
     self_metrics::AgentCounters,
 };
@@ -182,7 +183,11 @@ impl StallLogs {
                 ..InstrumentationScope::default()
             };
             ResourceLogs {
-                resource: Some(resource(first.process, &first.identity, first.started, &self.host)),
+                resource: Some(resource(&self.host.of_process(
+                    first.process,
+                    &first.identity,
+                    first.started,
+                ))),
                 scope_logs: vec![ScopeLogs {
                     scope: Some(scope),
                     log_records,

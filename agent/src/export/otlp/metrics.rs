@@ -9,10 +9,12 @@ use super::{
     config::Config,
     console,
     encode::{Encoder, LARGEST_REQUEST},
-    resource::HostAttributes,
-    state::State,
 };
-use crate::{model::Snapshot, self_metrics::AgentCounters};
+use crate::{
+    export::{attributes::HostAttributes, totals::State},
+    model::Snapshot,
+    self_metrics::AgentCounters,
+};
 
 pub(super) struct ProcessMetrics {
     console: bool,

@@ -3,8 +3,8 @@
 //! connection.
 //!
 //! ```text
-//! Snapshot ─► state (totals per process) ─► encode (requests) ─┬► transport ─► grpc | http
-//!          └► logs (a record per stall, if asked for) ─────────┘
+//! Snapshot ─► totals (per process) ─► families ─► encode (requests) ─┬► transport ─► grpc | http
+//!          └► logs (a record per stall, if asked for) ───────────────┘
 //! ```
 //!
 //! Architecture invariant: this directory and `self_metrics` are the only users of `opentelemetry*`.
@@ -20,8 +20,6 @@ mod logs;
 mod metrics;
 mod points;
 mod resource;
-mod stalls;
-mod state;
 mod tls;
 mod transport;
 

@@ -1,26 +1,26 @@
 //! Values to OTLP metrics, one function per instrument of the catalogue.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodeprobe_ebpf::histogram::{FIRST_INDEX, SCALE};
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value::Value},
+    common::v1::{AnyValue, KeyValue, any_value::Value as Any},
     metrics::v1::{
         AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge,
         Histogram as OtlpHistogram, HistogramDataPoint, Metric as OtlpMetric, NumberDataPoint, Sum,
-        exponential_histogram_data_point::Buckets, metric::Data, number_data_point::Value as Number,
+        exponential_histogram_data_point::Buckets, metric::Data, number_data_point::Value,
     },
 };
 
 use super::config::HistogramAggregation;
-use crate::model::{
-    Histogram,
-    catalog::{Attribute, Instrument, Metric},
-    histogram::bucket_lower_s,
+use crate::{
+    export::families::{Attributes, Number},
+    model::{
+        Histogram,
+        catalog::{Attribute, Instrument, Metric},
+        histogram::bucket_lower_s,
+    },
 };
-
-/// Attributes of one point; values are the catalogue's closed sets.
-pub(super) type Attributes = Vec<(Attribute, &'static str)>;
 
 /// The time a point covers.
 #[derive(Clone, Copy, Debug)]
@@ -53,27 +53,17 @@ fn key_values(attributes: &[(Attribute, &'static str)]) -> Vec<KeyValue> {
         .iter()
         .map(|(attribute, value)| KeyValue {
             key: attribute.key.to_owned(),
-            value: Some(AnyValue { value: Some(Value::StringValue((*value).to_owned())) }),
+            value: Some(AnyValue { value: Some(Any::StringValue((*value).to_owned())) }),
             ..KeyValue::default()
         })
         .collect()
 }
 
-pub(super) fn seconds(duration_ns: u64) -> Number {
-    Number::AsDouble(duration_ns as f64 / 1e9)
-}
-
-/// Bytes, retries: what is counted in whole numbers.
-pub(super) fn whole(value: u64) -> Number {
-    Number::AsInt(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-pub(super) fn ratio(value: f64) -> Number {
-    Number::AsDouble(value)
-}
-
-pub(super) fn since(earlier: SystemTime, later: SystemTime) -> Number {
-    Number::AsDouble(later.duration_since(earlier).unwrap_or(Duration::ZERO).as_secs_f64())
+fn value(number: Number) -> Value {
+    match number {
+        Number::Whole(value) => Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX)),
+        Number::Real(value) => Value::AsDouble(value),
+    }
 }
 
 fn metric(metric: &Metric, data: Data) -> OtlpMetric {
@@ -86,27 +76,20 @@ fn metric(metric: &Metric, data: Data) -> OtlpMetric {
     }
 }
 
-/// A counter, up-down counter or gauge; `None` without points.
-pub(super) fn numbers(
-    of: &Metric,
-    span: Span,
-    points: impl IntoIterator<Item = (Attributes, Number)>,
-) -> Option<OtlpMetric> {
+/// A counter, up-down counter or gauge.
+pub(super) fn numbers(of: &Metric, span: Span, points: &[(Attributes, Number)]) -> OtlpMetric {
     let (start, end) = span.nanos();
     // The temporality preference leaves up-down counters cumulative; a gauge has no start.
-    let data_points: Vec<_> = points
-        .into_iter()
-        .map(|(attributes, value)| NumberDataPoint {
-            attributes: key_values(&attributes),
+    let data_points = points
+        .iter()
+        .map(|(attributes, number)| NumberDataPoint {
+            attributes: key_values(attributes),
             start_time_unix_nano: if of.instrument == Instrument::Gauge { 0 } else { start },
             time_unix_nano: end,
-            value: Some(value),
+            value: Some(value(*number)),
             ..NumberDataPoint::default()
         })
         .collect();
-    if data_points.is_empty() {
-        return None;
-    }
     let data = match of.instrument {
         Instrument::Gauge => Data::Gauge(Gauge { data_points }),
         _ => Data::Sum(Sum {
@@ -115,37 +98,28 @@ pub(super) fn numbers(
             is_monotonic: of.instrument == Instrument::Counter,
         }),
     };
-    Some(metric(of, data))
+    metric(of, data)
 }
 
-/// A histogram in the shape the user asked for; `None` without points.
-pub(super) fn histograms<'a>(
+/// A histogram in the shape the user asked for.
+pub(super) fn histograms(
     of: &Metric,
     shape: HistogramAggregation,
     span: Span,
-    points: impl IntoIterator<Item = (Attributes, &'a Histogram)>,
-) -> Option<OtlpMetric> {
-    let points = points.into_iter();
+    points: &[(Attributes, &Histogram)],
+) -> OtlpMetric {
+    let aggregation_temporality = span.temporality();
     let data = match shape {
-        HistogramAggregation::ExplicitBucket => {
-            let data_points: Vec<_> = points.map(|(a, h)| explicit(of, &a, h, span)).collect();
-            if data_points.is_empty() {
-                return None;
-            }
-            Data::Histogram(OtlpHistogram { data_points, aggregation_temporality: span.temporality() })
-        }
-        HistogramAggregation::Base2ExponentialBucket => {
-            let data_points: Vec<_> = points.map(|(a, h)| exponential(&a, h, span)).collect();
-            if data_points.is_empty() {
-                return None;
-            }
-            Data::ExponentialHistogram(ExponentialHistogram {
-                data_points,
-                aggregation_temporality: span.temporality(),
-            })
-        }
+        HistogramAggregation::ExplicitBucket => Data::Histogram(OtlpHistogram {
+            data_points: points.iter().map(|(a, h)| explicit(of, a, h, span)).collect(),
+            aggregation_temporality,
+        }),
+        HistogramAggregation::Base2ExponentialBucket => Data::ExponentialHistogram(ExponentialHistogram {
+            data_points: points.iter().map(|(a, h)| exponential(a, h, span)).collect(),
+            aggregation_temporality,
+        }),
     };
-    Some(metric(of, data))
+    metric(of, data)
 }
 
 /// A maximum belongs to an interval, so cumulative points have none; a minimum is not recorded.

@@ -11,14 +11,14 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::*;
-use crate::model::{
-    Availability, Process, StreamKind,
-    catalog::{Instrument, Subject},
+use crate::{
+    export::fixture,
+    model::{
+        Availability, Process, Signal, StreamKind, ThreadKind,
+        catalog::{ITERATION_DURATION, Instrument, Subject},
+    },
 };
 
-extern crate self as nodeprobe;
-#[path = "../../../../tests/otlp/snapshot.rs"]
-mod fixture;
 mod totals;
 
 use fixture::{MS, SECOND, at, process, snapshot, thread, turns};

@@ -12,7 +12,7 @@ use crate::model::{Cause, Histogram, Stall};
 
 /// Durations by leading cause. [`Cause::Unknown`] is always there, so that no stall is a value too.
 #[derive(Clone, Debug)]
-pub(super) struct Stalls(BTreeMap<Cause, Histogram>);
+pub(in crate::export) struct Stalls(BTreeMap<Cause, Histogram>);
 
 impl Default for Stalls {
     fn default() -> Self {
@@ -21,7 +21,7 @@ impl Default for Stalls {
 }
 
 impl Stalls {
-    pub(super) fn by_cause(&self) -> impl Iterator<Item = (Cause, &Histogram)> {
+    pub(in crate::export) fn by_cause(&self) -> impl Iterator<Item = (Cause, &Histogram)> {
         self.0.iter().map(|(cause, durations)| (*cause, durations))
     }
 

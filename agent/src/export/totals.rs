@@ -8,16 +8,16 @@
 //!
 //! Every snapshot that is taken must pass through here, or the maxima of delta histograms miss those between.
 
+mod stalls;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::{
-    config::Temporality,
-    stalls::{Stalls, Unclaimed},
-};
+use self::stalls::{Stalls, Unclaimed};
+use super::otlp::config::Temporality;
 use crate::{
     model::{
         AsyncContext, Availability, Causes, CpuTime, Deopts, Histogram, Identity, Modules, Pauses, Pool,
