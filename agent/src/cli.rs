@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     bpf::Settings,
     command::check,
+    export::prometheus::listen,
     governor::Budget,
     report::{Format, ListingFormat},
     tui::ColorChoice,
@@ -37,7 +38,7 @@ pub enum Command {
     Record(Record),
     /// List the Node processes of this host, and which signals can be had of each
     Ps(Ps),
-    /// Run as a daemon that exports OTLP metrics
+    /// Run as a daemon that exports metrics by OTLP, or to Prometheus
     #[command(
         after_help = "The environment variables of OpenTelemetry are honoured; a flag wins over its variable."
     )]
@@ -237,6 +238,11 @@ pub struct Run {
     pub otlp: Otlp,
     #[command(flatten)]
     pub cluster: Cluster,
+    /// Serve a page for Prometheus at /metrics, with or without OTLP; also /healthz and /readyz. `9464` alone is
+    /// 127.0.0.1:9464; all addresses only as 0.0.0.0:9464 or [::]:9464. Needs `honor_labels: true` in the scrape
+    /// configuration
+    #[arg(long, env = "NODEPROBE_PROMETHEUS", value_name = "ADDRESS", value_parser = listen::parse)]
+    pub prometheus: Option<SocketAddr>,
 }
 
 /// What is asked of Kubernetes.
@@ -297,7 +303,7 @@ pub struct Otlp {
     /// Seconds between two exports [`OTEL_METRIC_EXPORT_INTERVAL`, in ms; default 15]
     #[arg(short, long = "interval", value_name = "S", value_parser = parse_delay)]
     pub interval: Option<Duration>,
-    /// `otlp`, `console` or `none` [`OTEL_METRICS_EXPORTER`]
+    /// `otlp`, `console`, `prometheus` or `none` [`OTEL_METRICS_EXPORTER`]
     #[arg(long = "otlp-exporter", value_name = "EXPORTER")]
     pub exporter: Option<String>,
     /// Also send every stall as a log record, 10 a minute per process at most [`NODEPROBE_STALL_LOGS`]

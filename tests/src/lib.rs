@@ -14,6 +14,7 @@
 //! | `NODEPROBE_TEST_ROTEL` | the `rotel-agent` executable |
 //! | `NODEPROBE_TEST_VICTORIA_METRICS` | the `victoria-metrics` executable |
 //! | `NODEPROBE_TEST_HELM_PYTHON` | a Python with the packages `helm-python-sdk` and `kubernetes-validate` |
+//! | `NODEPROBE_TEST_PROMTOOL` | the `promtool` executable |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 

@@ -1,16 +1,28 @@
 //! `nodeprobe run`: the daemon.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    mem::ManuallyDrop,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
 
 use anyhow::Context as _;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::{
+    runtime::Runtime,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
 use super::{EXIT_OK, EndSignals, Outcome, init_log, observe, prepare};
 use crate::{
     agent::Agent,
     cli::{Cluster, Kubernetes, Otlp, Run},
-    export::otlp::{Config, Exporter, Overrides, config, config::HostFacts},
+    export::{
+        otlp::{Config, Exporter, Overrides, config, config::HostFacts},
+        prometheus::{ListenError, Page, Server, Site},
+        readings::Readings,
+    },
     kubernetes::{self, Names},
+    model::Snapshot,
     self_metrics::AgentCounters,
 };
 
@@ -37,10 +49,15 @@ pub fn run(arguments: &Run) -> Outcome {
         .build()
         .context("the asynchronous runtime could not be started")?;
     let signals = EndSignals::catch(&runtime)?;
+    let counters = Arc::new(AgentCounters::default());
+    // Before the probes: a port that is taken is an error at once, and whoever asks meanwhile hears that we work.
+    let scraped = arguments.prometheus.or(config.prometheus);
+    let scraped =
+        scraped.map(|address| Scraped::listen(&runtime, address, &config, &counters)).transpose()?;
     let agent = observe(&arguments.observe.into(), None)?;
     let outcome = runtime.block_on(async {
         let cluster = cluster.map(|settings| (kubernetes::start(&settings), settings));
-        serve(&agent, &config, Names::new(cluster), signals).await
+        serve(agent, &config, counters, Names::new(cluster), scraped, signals).await
     });
     // Nothing that hangs in a system call may keep the process from ending.
     runtime.shutdown_background();
@@ -63,6 +80,33 @@ fn cluster(flags: &Cluster) -> anyhow::Result<Option<kubernetes::Settings>> {
             Ok(None)
         }
         resolved => Ok(resolved?),
+    }
+}
+
+/// The page for Prometheus.
+struct Scraped {
+    page: Arc<Page>,
+    site: Arc<Site>,
+}
+
+impl Scraped {
+    /// Serves from now on, without metrics until the site is opened.
+    fn listen(
+        runtime: &Runtime,
+        address: SocketAddr,
+        config: &Config,
+        counters: &Arc<AgentCounters>,
+    ) -> Result<Self, ListenError> {
+        let server = runtime.block_on(Server::bind(address))?;
+        let address = server.address().unwrap_or(address);
+        tracing::info!("serving metrics for Prometheus on http://{address}/metrics");
+        if address.ip().is_unspecified() {
+            tracing::warn!("whoever reaches this host can read them: there is neither TLS nor a password");
+        }
+        let page = Arc::new(Page::new(config, Arc::clone(counters)));
+        let site = Arc::new(Site::new(Arc::clone(&page)));
+        runtime.spawn(server.serve(Arc::clone(&site)));
+        Ok(Self { page, site })
     }
 }
 
@@ -97,12 +141,18 @@ fn overrides(flags: &Otlp) -> Overrides {
     }
 }
 
-async fn serve(agent: &Agent, config: &Config, mut names: Names, mut signals: EndSignals) -> Outcome {
-    let counters = Arc::new(AgentCounters::default());
+async fn serve(
+    agent: ManuallyDrop<Agent>,
+    config: &Config,
+    counters: Arc<AgentCounters>,
+    names: Names,
+    scraped: Option<Scraped>,
+    mut signals: EndSignals,
+) -> Outcome {
     let mut exporter = Exporter::new(config, Arc::clone(&counters))?;
     if config.otlp {
         tracing::info!(endpoint = config.metrics.endpoint_shown(), "exporting every {:?}", config.interval);
-    } else if !config.console {
+    } else if !config.console && scraped.is_none() {
         tracing::warn!(
             "nothing is exported: OTEL_SDK_DISABLED or OTEL_METRICS_EXPORTER=none says so; processes are observed all the same"
         );
@@ -110,13 +160,26 @@ async fn serve(agent: &Agent, config: &Config, mut names: Names, mut signals: En
     if let Some(logs) = config.logs.as_ref().and_then(|logs| logs.otlp.as_ref()) {
         tracing::info!(endpoint = logs.endpoint_shown(), "sending stalls as log records");
     }
+    let page = scraped.as_ref().map(|scraped| Arc::clone(&scraped.page));
+    let names = Mutex::new(names);
+    let readings = Arc::new(Readings::new(page, move || {
+        counters.probes_attached.store(agent.probes_attached(), Relaxed);
+        names.lock().unwrap_or_else(PoisonError::into_inner).complete(agent.snapshot())
+    }));
+    if let Some(Scraped { site, .. }) = &scraped {
+        read(&readings).await;
+        let readings = Arc::clone(&readings);
+        site.open(Arc::new(move || readings.read_for_page()));
+    }
     let mut ticks = interval_at(Instant::now() + config.interval, config.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let tick_and_export = async {
             ticks.tick().await;
-            counters.probes_attached.store(agent.probes_attached(), Relaxed);
-            exporter.export(&names.complete(agent.snapshot())).await;
+            read(&readings).await;
+            if let Some(last) = observe_all_but_last(&mut exporter, &readings) {
+                exporter.export(&last).await;
+            }
         };
         tokio::select! {
             () = tick_and_export => {}
@@ -124,6 +187,27 @@ async fn serve(agent: &Agent, config: &Config, mut names: Names, mut signals: En
         }
     }
     tracing::info!("ending: sending the last values");
-    exporter.shutdown(&names.complete(agent.snapshot())).await;
+    read(&readings).await;
+    if let Some(last) = observe_all_but_last(&mut exporter, &readings) {
+        exporter.shutdown(&last).await;
+    }
     Ok(EXIT_OK)
+}
+
+/// Reads a snapshot where it may block: it waits for locks, and for what the ring buffer holds of processes that ended.
+async fn read(readings: &Arc<Readings>) {
+    let readings = Arc::clone(readings);
+    if let Err(error) = tokio::task::spawn_blocking(move || readings.read()).await {
+        tracing::error!(%error, "a snapshot could not be read");
+    }
+}
+
+/// Takes into account what scrapes have read since the last export.
+fn observe_all_but_last(exporter: &mut Exporter, readings: &Readings) -> Option<Snapshot> {
+    let mut waiting = readings.take();
+    let last = waiting.pop_back();
+    for snapshot in &waiting {
+        exporter.observe(snapshot);
+    }
+    last
 }

@@ -1,12 +1,15 @@
 //! What leaves the host.
 //!
 //! ```text
-//! Snapshot ─► totals (per process) ─► families (metrics of the catalogue) ─► otlp
+//! readings ─► Snapshot ─► totals (per process) ─► families (metrics of the catalogue) ─┬► otlp (pushed)
+//!                                                                                      └► prometheus (scraped)
 //! ```
 
 pub(crate) mod attributes;
 pub(crate) mod families;
 pub mod otlp;
+pub mod prometheus;
+pub mod readings;
 mod totals;
 
 #[cfg(test)]

@@ -377,6 +377,14 @@ impl State {
         surplus
     }
 
+    /// Gives up processes that ended longer ago than `age`. Returns how many.
+    pub(super) fn forget_exited(&mut self, now: SystemTime, age: Duration) -> usize {
+        let before = self.processes.len();
+        let is_old = |process: &ProcessState| now.duration_since(process.time).is_ok_and(|ago| ago > age);
+        self.processes.retain(|_, process| !(process.exited && is_old(process)));
+        before - self.processes.len()
+    }
+
     /// A collector has accepted what was encoded of these processes.
     pub(super) fn accepted(&mut self, ids: &[ProcessId]) {
         for id in ids {

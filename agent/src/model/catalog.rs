@@ -203,6 +203,30 @@ pub const EXPORT_OUTCOME: Attribute =
 pub const STALL_LOG_OUTCOME: Attribute =
     Attribute { key: "nodeprobe.stall_log.outcome", values: &["success", "suppressed", "lost"] };
 
+/// Attributes of the Resource that are labels of every series in Prometheus: the list that Prometheus' guide "Using Prometheus as your OpenTelemetry backend" recommends to promote; Grafana's
+/// and this project's dashboards filter by these.
+pub const PROMOTED: [&str; 19] = [
+    "service.instance.id",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "cloud.availability_zone",
+    "cloud.region",
+    "container.name",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "k8s.container.name",
+    "k8s.cronjob.name",
+    "k8s.daemonset.name",
+    "k8s.deployment.name",
+    "k8s.job.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.replicaset.name",
+    "k8s.statefulset.name",
+];
+
 const fn new(
     name: &'static str,
     instrument: Instrument,

@@ -17,6 +17,7 @@ extern crate nodeprobe;
 mod faults;
 mod logs;
 mod peer;
+mod prometheus;
 mod rotel;
 mod snapshot;
 mod tls;

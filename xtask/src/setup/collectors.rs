@@ -1,4 +1,5 @@
-//! Real OTLP receivers for the live tests: rotel (gRPC and HTTP) and `VictoriaMetrics` (HTTP, with queries).
+//! What judges exports in the live tests: real OTLP receivers, rotel (gRPC and HTTP) and `VictoriaMetrics` (HTTP, with
+//! queries), and promtool for the page that Prometheus scrapes.
 
 use super::apt;
 use crate::{child, workspace::Workspace};
@@ -12,6 +13,8 @@ use std::{
 const ROTEL: &str = "rotel==0.0.1a15";
 /// Newer than bookworm's, which does not receive OTLP; a static program, so it runs on any Debian.
 const VICTORIA_METRICS_SUITE: &str = "trixie";
+/// Its package of Prometheus has promtool inside.
+const PROMTOOL_SUITE: &str = "bookworm";
 
 /// The agent program inside the Python package.
 pub(crate) fn rotel_path(workspace: &Workspace) -> Option<PathBuf> {
@@ -23,6 +26,10 @@ pub(crate) fn rotel_path(workspace: &Workspace) -> Option<PathBuf> {
 pub(crate) fn victoria_metrics_path(workspace: &Workspace) -> Option<PathBuf> {
     let bin = workspace.tools().join("victoria-metrics/usr/bin");
     ["victoria-metrics", "victoria-metrics-prod"].iter().map(|name| bin.join(name)).find(|path| path.exists())
+}
+
+pub(crate) fn promtool_path(workspace: &Workspace) -> Option<PathBuf> {
+    Some(workspace.tools().join("prometheus/usr/bin/promtool")).filter(|path| path.exists())
 }
 
 pub(super) fn rotel(workspace: &Workspace) -> Result<()> {
@@ -58,5 +65,15 @@ pub(super) fn victoria_metrics(workspace: &Workspace) -> Result<()> {
     )?;
     suite.unpack(&["victoria-metrics"], &workspace.tools().join("victoria-metrics"))?;
     victoria_metrics_path(workspace).context("Debian's package of VictoriaMetrics has no such program")?;
+    Ok(())
+}
+
+pub(super) fn promtool(workspace: &Workspace) -> Result<()> {
+    if promtool_path(workspace).is_some() {
+        return Ok(());
+    }
+    let suite = apt::Suite::open(PROMTOOL_SUITE, &workspace.tools().join("apt").join(PROMTOOL_SUITE))?;
+    suite.unpack(&["prometheus"], &workspace.tools().join("prometheus"))?;
+    promtool_path(workspace).context("Debian's package of Prometheus has no promtool")?;
     Ok(())
 }

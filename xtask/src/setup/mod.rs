@@ -12,7 +12,8 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Helm, Chromium
+    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Helm, promtool,
+    /// Chromium
     #[arg(long)]
     tests: bool,
     /// Also what only the benchmarks use: bpftrace
@@ -54,6 +55,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         ("rotel", collectors::rotel(workspace)),
         ("VictoriaMetrics", collectors::victoria_metrics(workspace)),
         ("Helm", helm::ensure(workspace)),
+        ("promtool", collectors::promtool(workspace)),
         ("Chromium", browser()),
     ];
     let mut missing = Vec::new();

@@ -6,10 +6,14 @@
 
 mod connection;
 mod endpoint;
+mod exporters;
 mod values;
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, ops::Deref, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, ops::Deref, path::PathBuf, time::Duration,
+};
 
+use exporters::Exporters;
 use reqwest::Url;
 use values::{Flag, Reader};
 
@@ -89,6 +93,8 @@ pub struct Config {
     pub otlp: bool,
     /// Print every data point on stdout.
     pub console: bool,
+    /// Serve a page for Prometheus here, because `OTEL_METRICS_EXPORTER` says so.
+    pub prometheus: Option<SocketAddr>,
     /// Where metrics go, and where the agent's own do.
     pub metrics: Connection,
     /// Stalls as log records; `None` unless asked for.
@@ -158,11 +164,8 @@ pub struct Overrides {
 pub enum ConfigError {
     #[error("{from}: `{value}` is no endpoint: {reason}; write for example http://localhost:4318")]
     Endpoint { from: &'static str, value: String, reason: String },
-    #[error(
-        "{from}: there is no exporter `{value}` in nodeprobe; use `otlp`, `console` or `none`{}",
-        if value == "prometheus" { " (a page for Prometheus to scrape is not switched on here)" } else { "" }
-    )]
-    Exporter { from: &'static str, value: String },
+    #[error("{from}: there is no exporter `{value}` in nodeprobe; use {known}")]
+    Exporter { from: &'static str, value: String, known: &'static str },
     #[error("{present} is set but {missing} is not; mutual TLS needs both")]
     HalfIdentity { present: &'static str, missing: &'static str },
 }
@@ -201,7 +204,9 @@ pub fn resolve(
     let mut reader = Reader::new(lookup);
     let disabled = reader.value(Flag("", None), &["OTEL_SDK_DISABLED"], values::boolean, false, "false");
     let exporter = Flag("--otlp-exporter", overrides.exporter.as_deref());
-    let (otlp, console) = exporters(&mut reader, exporter, "OTEL_METRICS_EXPORTER")?;
+    let Exporters { otlp, console, prometheus } =
+        exporters::resolve(&mut reader, exporter, "OTEL_METRICS_EXPORTER", &exporters::OF_METRICS)?;
+    let prometheus = prometheus.then(|| exporters::prometheus_address(&mut reader));
     let metrics = connection::resolve(&mut reader, overrides, &connection::METRICS)?;
     let logs = logs(&mut reader, overrides)?.filter(|_| !disabled);
     let temporality = reader.value(
@@ -242,6 +247,7 @@ pub fn resolve(
     let config = Config {
         otlp: otlp && !disabled,
         console: console && !disabled,
+        prometheus: prometheus.filter(|_| !disabled),
         metrics,
         logs,
         temporality,
@@ -274,30 +280,10 @@ fn logs(reader: &mut Reader<'_>, overrides: &Overrides) -> Result<Option<Logs>, 
     if !wanted {
         return Ok(None);
     }
-    let (otlp, console) = exporters(reader, Flag("", None), "OTEL_LOGS_EXPORTER")?;
+    let Exporters { otlp, console, .. } =
+        exporters::resolve(reader, Flag("", None), "OTEL_LOGS_EXPORTER", &exporters::OF_LOGS)?;
     let otlp = otlp.then(|| connection::resolve(reader, overrides, &connection::LOGS)).transpose()?;
     Ok(Some(Logs { otlp, console }).filter(|logs| logs.otlp.is_some() || logs.console))
-}
-
-/// `OTEL_METRICS_EXPORTER` or the like: by OTLP, on the console.
-fn exporters(
-    reader: &mut Reader<'_>,
-    flag: Flag<'_>,
-    variable: &'static str,
-) -> Result<(bool, bool), ConfigError> {
-    let given = reader.first(flag, &[variable]);
-    let (mut otlp, mut console) = (given.is_none(), false);
-    if let Some((from, list)) = given {
-        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            match name {
-                "otlp" => otlp = true,
-                "console" => console = true,
-                "none" => {}
-                other => return Err(ConfigError::Exporter { from, value: values::shown(other) }),
-            }
-        }
-    }
-    Ok((otlp, console))
 }
 
 #[cfg(test)]

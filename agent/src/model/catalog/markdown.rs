@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{ALL, Instrument, Metric, Stability, Subject};
+use super::{ALL, Instrument, Metric, PROMOTED, Stability, Subject};
 
 const HEAD: &str = "\
 <!-- Generated from agent/src/model/catalog.rs; do not edit. -->
 
 # Metrics
 
-What `nodeprobe run` exports by OTLP. Every observed Node.js process is a Resource of its own; its metrics carry
+What `nodeprobe run` exports by OTLP, and what its [page for Prometheus](#the-page-for-prometheus) says. Every observed Node.js process is a Resource of its own; its metrics carry
 only the attributes below, whose values are closed sets, so the number of series per process is bounded.
 
 Sums and histograms are cumulative unless `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` says otherwise, and
@@ -91,6 +91,41 @@ A process has 10 records at once and 10 per minute on the average. Up to 2048 re
 reached. `nodeprobe.agent.stall_logs` counts what was delivered, suppressed and lost.
 ";
 
+const PROMETHEUS: &str = "
+## The page for Prometheus
+
+`--prometheus 127.0.0.1:9464`, `NODEPROBE_PROMETHEUS` or `OTEL_METRICS_EXPORTER=prometheus` serves the same metrics at `/metrics`,
+beside OTLP or instead of it (`OTEL_METRICS_EXPORTER=none`), as Prometheus' text format 0.0.4 or OpenMetrics 1.0.0, whichever the
+`Accept` header asks for. `/healthz` answers 200 while nodeprobe works, `/readyz` once the probes are attached and a first snapshot
+was read, and 503 before. `9464` or `:9464` is loopback; it listens on all addresses only where `0.0.0.0:9464` or `[::]:9464` says
+so. There is neither TLS nor a password.
+
+```yaml
+scrape_configs:
+  - job_name: nodeprobe
+    honor_labels: true   # or every process has the job and the instance of nodeprobe
+    static_configs:
+      - targets: [127.0.0.1:9464]
+```
+
+Names, units, labels and values are those that Prometheus gives the same metrics when they come by OTLP:
+
+- `job` is `service.namespace/service.name`, or `service.name` alone; `instance` is `service.instance.id`.
+- Of the other attributes of the Resource these are labels of every series, as Prometheus' guide to OTLP recommends for
+  `promote_resource_attributes`:
+  %PROMOTED%.
+- All that are not in `job` and `instance` are labels of `target_info`, one per process; `target_info{process_pid=\"4711\"}` is how
+  to find a process by its pid.
+- Histograms have the bounds above, whatever OTLP is set to, and counters are cumulative.
+- `nodejs.eventloop.utilization` is that between two scrapes, whoever made them.
+
+Two processes that call themselves the same, in `job` and in `instance`, would be the same series: all but the one that is observed
+for longest then have the label `process_pid` on every series, and the log tells which.
+
+Scrapes within a second share what was read. A process that has ended is on one more page, with its last values; what nobody scraped
+within five minutes is given up. While a collector does not answer, a page may be as old as the export timeout.
+";
+
 const SETTINGS: &str = "
 ## Environment variables
 
@@ -112,10 +147,12 @@ and ignored.
 | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` | `explicit_bucket_histogram`, `base2_exponential_bucket_histogram` | `explicit_bucket_histogram` |
 | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds | `15000` |
 | `OTEL_METRIC_EXPORT_TIMEOUT` | milliseconds for one export with all its requests; never more than the interval | `30000` |
-| `OTEL_METRICS_EXPORTER` | `otlp`, `console`, `none`, or a list | `otlp` |
+| `OTEL_METRICS_EXPORTER` | `otlp`, `console`, `prometheus`, `none`, or a list | `otlp` |
+| `NODEPROBE_PROMETHEUS` | address and port of the page for Prometheus, see above; goes before the next two | |
+| `OTEL_EXPORTER_PROMETHEUS_HOST`, `OTEL_EXPORTER_PROMETHEUS_PORT` | with `OTEL_METRICS_EXPORTER=prometheus`: an IP address or `localhost`, and a port | `localhost`, `9464` |
 | `NODEPROBE_STALL_LOGS` | `true`: every stall also as a log record, see above | `false` |
 | `OTEL_LOGS_EXPORTER` | where these go: `otlp`, `console`, `none`, or a list | `otlp` |
-| `OTEL_SDK_DISABLED` | `true`: nothing is exported | `false` |
+| `OTEL_SDK_DISABLED` | `true`: nothing is exported; the page of `NODEPROBE_PROMETHEUS` is served all the same | `false` |
 | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | describe nodeprobe itself; see the Resource above | `nodeprobe` |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | proxies, over HTTP only | |
 ";
@@ -149,8 +186,14 @@ pub fn markdown() -> String {
     bounds(&mut text);
     text.push_str(RESOURCE);
     text.push_str(LOGS);
+    text.push_str(&PROMETHEUS.replace("%PROMOTED%", &promoted()));
     text.push_str(SETTINGS);
     text
+}
+
+fn promoted() -> String {
+    let labels = PROMOTED.iter().map(|key| format!("`{}`", key.replace('.', "_")));
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 fn row(text: &mut String, metric: &Metric) {

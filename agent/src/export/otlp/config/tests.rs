@@ -237,12 +237,35 @@ fn exporters_can_be_switched_off_and_unknown_ones_are_an_error() {
     assert!(!console.otlp && console.console);
     let disabled = config(&[("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_METRICS_EXPORTER", "console")]);
     assert!(!disabled.otlp && !disabled.console);
-    for unknown in ["prometheus", "otlp,zipkin"] {
+    for unknown in ["jaeger", "otlp,zipkin"] {
         let error = with(&[("OTEL_METRICS_EXPORTER", unknown)]).unwrap_err().to_string();
-        assert!(error.contains("`otlp`, `console` or `none`"), "{error}");
+        assert!(error.contains("`otlp`, `console`, `prometheus` or `none`"), "{error}");
     }
+    let logs = [("NODEPROBE_STALL_LOGS", "true"), ("OTEL_LOGS_EXPORTER", "prometheus")];
+    let error = with(&logs).unwrap_err().to_string();
+    assert!(error.contains("`otlp`, `console` or `none`"), "{error}");
     let flag = Overrides { exporter: Some("none".to_owned()), ..Overrides::default() };
     assert!(!overridden(&[("OTEL_METRICS_EXPORTER", "otlp")], &flag).unwrap().config.otlp);
+}
+
+#[test]
+fn a_page_for_prometheus_is_an_exporter_at_the_address_of_the_specification() {
+    let at = |more: &[(&str, &str)]| {
+        let exporter = [("OTEL_METRICS_EXPORTER", "prometheus")];
+        with(&[&exporter, more].concat()).unwrap()
+    };
+    let plain = at(&[]).config;
+    assert_eq!(plain.prometheus.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
+    assert!(!plain.otlp, "only what is listed");
+    let all = [("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0"), ("OTEL_EXPORTER_PROMETHEUS_PORT", "9999")];
+    let address = at(&all).config.prometheus.map(|address| address.to_string());
+    assert_eq!(address.as_deref(), Some("0.0.0.0:9999"));
+    let named = at(&[("OTEL_EXPORTER_PROMETHEUS_HOST", "example.org")]);
+    assert_eq!(named.config.prometheus, plain.prometheus);
+    assert!(named.warnings[0].contains("an IP address or localhost"), "{:?}", named.warnings);
+    let off = [("OTEL_METRICS_EXPORTER", "otlp,prometheus"), ("OTEL_SDK_DISABLED", "true")];
+    assert_eq!(config(&off).prometheus, None);
+    assert_eq!(config(&[("OTEL_EXPORTER_PROMETHEUS_PORT", "9999")]).prometheus, None, "off by default");
 }
 
 #[test]

@@ -1,0 +1,195 @@
+//! `nodeprobe run --prometheus` as a scraper sees it: a real agent, a real Node process, a real socket.
+
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nodeprobe_tests::{
+    Node, Workload,
+    agent::Daemon,
+    assert_within,
+    collector::{Rotel, executable, free_port},
+    on_one_node,
+    skip::skip,
+    wait::eventually,
+    workload::number,
+};
+
+on_one_node!(Node::of_major(24) => a_scrape_agrees_with_node_and_with_otlp);
+on_one_node!(Node::of_major(22) => a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended);
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const STALLS: &str = "nodeprobe_eventloop_stall_duration_seconds";
+const TEXT: &str = "text/plain;version=0.0.4";
+const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
+
+/// The status and the body of a GET.
+fn ask(port: u16, path: &str, accept: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: nodeprobe\r\nAccept: {accept}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// Starts the daemon with its page on a free port, and waits until it is ready.
+fn start(environment: &[(&str, &str)]) -> (Daemon, u16) {
+    let port = free_port();
+    let mut environment = environment.to_vec();
+    let bare = port.to_string();
+    environment.push(("NODEPROBE_PROMETHEUS", &bare));
+    let daemon = Daemon::start(&environment);
+    eventually("a sign of life", PATIENCE, || {
+        ask(port, "/healthz", "").filter(|(status, _)| *status == 200).map(drop)
+    });
+    eventually(&format!("readiness; {}", daemon.stderr()), PATIENCE, || {
+        let (status, body) = ask(port, "/readyz", "")?;
+        assert!(status == 200 || (status == 503 && body.contains("not ready")), "{status}: {body}");
+        (status == 200).then_some(())
+    });
+    (daemon, port)
+}
+
+fn scrape(port: u16, accept: &str) -> String {
+    let (status, body) = ask(port, "/metrics", accept).expect("the page is served");
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+/// The sum over the series of a sample whose labels have all of `parts`; `None` without any.
+fn sum(page: &str, sample: &str, parts: &[&str]) -> Option<f64> {
+    let lines = page.lines().filter(|line| line.strip_prefix(sample).is_some_and(|l| l.starts_with('{')));
+    let found = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
+    let values = found.map(|line| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok()));
+    values.map(|value| value.expect("a sample has a value")).reduce(|a, b| a + b)
+}
+
+/// A service that blocks for 200 ms when told.
+fn checkout(node: &Node) -> Workload {
+    let plan = Workload::plan(node, "block.js").args(["main", "200", "1"]);
+    let block = plan.env("OTEL_SERVICE_NAME", "checkout").start();
+    block.wait_for("ready");
+    block
+}
+
+/// Addresses of this host of which the daemon was not told.
+fn foreign_addresses() -> Vec<IpAddr> {
+    let mut addresses = vec![IpAddr::from([127, 0, 0, 2])];
+    // Nothing is sent: it only tells by which address this host would.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket can be made");
+    if socket.connect("192.0.2.1:9").is_ok() {
+        addresses.extend(socket.local_addr().map(|address| address.ip()));
+    }
+    addresses
+}
+
+/// What `promtool check metrics` has against a page.
+fn promtool(page: &str) {
+    let Ok(promtool) = executable("NODEPROBE_TEST_PROMTOOL").map_err(|reason| skip(&reason)) else { return };
+    let mut command = Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool starts");
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
+    stdin.write_all(page.as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+fn a_scrape_agrees_with_node_and_with_otlp(node: &Node) {
+    let rotel = Rotel::start().map_err(|reason| skip(&reason)).ok();
+    let (mut service, idle) = (checkout(node), Workload::idle(node));
+    let endpoint = rotel.as_ref().map(|rotel| format!("http://127.0.0.1:{}", rotel.http_port));
+    let otlp = endpoint.as_deref().map(|endpoint| ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+    let otlp = otlp.unwrap_or(("OTEL_METRICS_EXPORTER", "none"));
+    let (mut daemon, port) = start(&[otlp, ("OTEL_METRIC_EXPORT_INTERVAL", "1000")]);
+    for address in foreign_addresses() {
+        let refused = TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(2));
+        assert_eq!(refused.map(drop).map_err(|e| e.kind()), Err(ErrorKind::ConnectionRefused), "{address}");
+    }
+    let mine = ["job=\"checkout\""];
+    assert_eq!(sum(&scrape(port, TEXT), &format!("{STALLS}_count"), &mine), Some(0.0));
+    service.go();
+    let note = service.wait_for("block");
+    let page = eventually(&format!("the stall; {}", daemon.stderr()), PATIENCE, || {
+        let page = scrape(port, OPEN_METRICS);
+        (sum(&page, &format!("{STALLS}_count"), &mine)? >= 1.0).then_some(page)
+    });
+    assert_eq!(sum(&page, &format!("{STALLS}_count"), &mine), Some(1.0));
+    let took_s = number(&note, "duration_ms") / 1000.0;
+    let sum_s = sum(&page, &format!("{STALLS}_sum"), &mine).expect("a count has a sum");
+    assert_within(sum_s, took_s, 0.02, "seconds of the block");
+    assert!(page.ends_with("# EOF\n") && page.contains("# TYPE target info\n"), "{page}");
+    let pid = format!("process_pid=\"{}\"", idle.pid());
+    let quiet = page.lines().find(|line| line.starts_with("target_info{") && line.contains(&pid));
+    let quiet = quiet.and_then(|line| line.split([',', '{']).find(|label| label.starts_with("instance=")));
+    let quiet = quiet.expect("the idle process has a target_info");
+    assert_eq!(sum(&page, &format!("{STALLS}_count"), &[quiet]), Some(0.0), "the idle process");
+    promtool(&scrape(port, TEXT));
+    if let Some(rotel) = &rotel {
+        let stalls = || {
+            let received = rotel.received();
+            let pid = service.pid().to_string();
+            let points = received
+                .iter()
+                .filter(|m| m.name == "nodeprobe.eventloop.stall.duration")
+                .filter(|m| m.resource.get("process.pid") == Some(&pid))
+                .map(|m| {
+                    m.points.iter().fold((0, 0.0), |(count, sum), point| {
+                        (count + point.count.unwrap_or(0), sum + point.value.unwrap_or(0.0))
+                    })
+                });
+            points.last().filter(|(count, _)| *count > 0)
+        };
+        let (count, otlp_sum_s) = eventually("the stall by OTLP", PATIENCE, stalls);
+        assert_eq!(count, 1, "what scrapes read is not lost for OTLP, nor counted twice");
+        assert_within(sum_s, otlp_sum_s, 1e-6, "seconds of the block by OTLP");
+        let attributed = attributed(&page);
+        assert!(attributed.contains_key("javascript"), "the stall has its cause: {attributed:?}");
+    }
+    daemon.end();
+}
+
+/// Stalls of the service by leading cause.
+fn attributed(page: &str) -> BTreeMap<String, f64> {
+    let count = format!("{STALLS}_count{{");
+    let lines = page.lines().filter(|line| line.starts_with(&count) && line.contains("job=\"checkout\""));
+    let causes = lines.filter_map(|line| {
+        let (_, rest) = line.split_once("nodeprobe_stall_cause=\"")?;
+        let (cause, rest) = rest.split_once('"')?;
+        Some((cause.to_owned(), rest.rsplit_once(' ')?.1.parse().ok()?))
+    });
+    causes.filter(|(_, count)| *count > 0.0).collect()
+}
+
+fn a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended(node: &Node) {
+    let mut service = checkout(node);
+    let (mut daemon, port) = start(&[("OTEL_METRICS_EXPORTER", "none")]);
+    let mine = ["job=\"checkout\""];
+    let stalls = |page: &str| sum(page, &format!("{STALLS}_count"), &mine);
+    assert_eq!(stalls(&scrape(port, TEXT)), Some(0.0));
+    service.go();
+    service.wait_for("block");
+    assert!(service.end().success());
+    // Scrapes of the same second share a snapshot.
+    let mut pages = Vec::new();
+    eventually("the end of the series", PATIENCE, || {
+        let found = stalls(&scrape(port, TEXT));
+        if pages.last() != Some(&found) {
+            pages.push(found);
+        }
+        found.is_none().then_some(())
+    });
+    assert!(pages.contains(&Some(1.0)), "the last value was told: {pages:?}");
+    let text = scrape(port, TEXT);
+    assert!(text.contains("\nnodeprobe_agent_processes{"), "the agent tells of itself: {text}");
+    assert!(!text.contains("job=\"checkout\""), "not even target_info is left");
+    daemon.end();
+}
