@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::read::GzDecoder;
 use nodeprobe::{
     export::{
         prometheus::{Page, Server, Site},
@@ -240,6 +242,31 @@ async fn both_formats_have_every_metric_of_the_documentation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_compressed_for_who_takes_that() {
+    let served = Served::ready().await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let mut text = String::new();
+    GzDecoder::new(&answer[end + 4..]).read_to_string(&mut text).unwrap();
+    // Of the same second, so of the same snapshot.
+    let (head, plain) = served.ask("GET", "/metrics", "").await;
+    assert!(!head.contains("content-encoding"), "{head}");
+    let without_agent = |text: &str| {
+        let lines = text.lines().filter(|line| !line.contains("job=\"nodeprobe\""));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(without_agent(&text), without_agent(&plain));
+    assert_eq!(served.reads.load(Relaxed), 1);
+    assert!(answer.len() * 8 < plain.len(), "{} bytes of {}", answer.len(), plain.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_healthy_at_once_and_ready_when_there_is_something_to_read() {
     let served = Served::start().await;
     assert!(served.ask("GET", "/healthz", "").await.0.starts_with("http/1.1 200"));
@@ -344,8 +371,8 @@ async fn pages_of_a_hundred_processes() {
     for _ in 0..3 {
         let began = Instant::now();
         page.observe(&snapshot);
-        let observed = began.elapsed();
+        let (observed, began) = (began.elapsed(), Instant::now());
         let text = page.render(nodeprobe::export::prometheus::Format::OpenMetrics);
-        println!("observe {observed:?}, render {:?}, {} bytes", began.elapsed() - observed, text.len());
+        println!("observe {observed:?}, render {:?}, {} bytes", began.elapsed(), text.len());
     }
 }

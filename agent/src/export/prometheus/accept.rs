@@ -28,6 +28,15 @@ impl Format {
     }
 }
 
+/// Whether an `Accept-Encoding` header names gzip.
+pub(super) fn takes_gzip(accept_encoding: &str) -> bool {
+    accept_encoding.split(',').any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
 /// How much one media range likes a format, 0 to 1.
 fn quality(range: &str, format: Format) -> f64 {
     let mut parts = range.split(';').map(str::trim);
@@ -70,6 +79,12 @@ mod tests {
         {
             assert_eq!(Format::accepted(accept), Format::OpenMetrics, "{accept}");
         }
+    }
+
+    #[test]
+    fn only_who_names_gzip_gets_it() {
+        assert!(["gzip", "gzip;q=1.0, identity; q=0.5", "br, GZIP"].into_iter().all(takes_gzip));
+        assert!(!["", "identity", "gzip;q=0", "gzip; q=0.0", "xgzip", "*"].into_iter().any(takes_gzip));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use http_body_util::Full;
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE,
+        HeaderValue,
+    },
     server::conn::http1,
     service::service_fn,
 };
@@ -18,7 +21,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::site::Site;
+use super::{
+    accept::{Format, takes_gzip},
+    site::{Site, Wanted},
+};
 
 /// At once; a scraper or two and the probes of Kubernetes need a handful. More wait in the kernel.
 const CONNECTIONS: usize = 32;
@@ -115,26 +121,24 @@ async fn converse(stream: TcpStream, site: Arc<Site>) {
 }
 
 async fn respond(request: Request<Incoming>, site: &Site) -> Result<Response<Full<Bytes>>, Infallible> {
-    let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let accept = accept.collect::<Vec<_>>().join(",");
-    let answer = site.answer(request.method(), request.uri().path(), &accept).await;
-    let mut response = Response::new(Full::new(Bytes::from_owner(Body(answer.body))));
+    let header = |name| {
+        let values = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(",")
+    };
+    let wanted =
+        Wanted { format: Format::accepted(&header(ACCEPT)), gzip: takes_gzip(&header(ACCEPT_ENCODING)) };
+    let answer = site.answer(request.method(), request.uri().path(), wanted).await;
+    let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if answer.gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     if answer.status == hyper::StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     Ok(response)
-}
-
-/// The text of a page is shared by all who get it.
-struct Body(Arc<str>);
-
-impl AsRef<[u8]> for Body {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
 }

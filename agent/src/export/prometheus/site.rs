@@ -1,11 +1,13 @@
 //! What is served under which path, apart from HTTP.
 
 use std::{
+    io::Write as _,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use hyper::{Method, StatusCode};
+use flate2::{Compression, write::GzEncoder};
+use hyper::{Method, StatusCode, body::Bytes};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{accept::Format, page::Page};
@@ -28,8 +30,15 @@ pub struct Site {
 #[derive(Default)]
 struct Made {
     read: Option<Instant>,
-    /// By format.
-    texts: [Option<Arc<str>>; Format::ALL.len()],
+    /// By format, plain and compressed.
+    bodies: [[Option<Bytes>; 2]; Format::ALL.len()],
+}
+
+/// What a scraper wants and takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) format: Format,
+    pub(super) gzip: bool,
 }
 
 /// An answer, before it is HTTP.
@@ -37,12 +46,14 @@ struct Made {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
-    pub(super) body: Arc<str>,
+    pub(super) gzip: bool,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    fn new(status: StatusCode, body: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: Arc::from(body) }
+    fn new(status: StatusCode, body: &'static str) -> Self {
+        let body = Bytes::from_static(body.as_bytes());
+        Self { status, content_type: "text/plain; charset=utf-8", gzip: false, body }
     }
 }
 
@@ -60,7 +71,7 @@ impl Site {
         drop(self.read.set(read));
     }
 
-    pub(super) async fn answer(&self, method: &Method, path: &str, accept: &str) -> Answer {
+    pub(super) async fn answer(&self, method: &Method, path: &str, wanted: Wanted) -> Answer {
         if !matches!(path, "/" | "/metrics" | "/healthz" | "/readyz") {
             return Answer::new(StatusCode::NOT_FOUND, PATHS);
         }
@@ -72,20 +83,22 @@ impl Site {
             ("/", _) => Answer::new(StatusCode::OK, PATHS),
             (_, None) => Answer::new(StatusCode::SERVICE_UNAVAILABLE, STARTING),
             ("/readyz", Some(_)) => Answer::new(StatusCode::OK, "ready\n"),
-            (_, Some(read)) => self.metrics(Arc::clone(read), method, Format::accepted(accept)).await,
+            (_, Some(read)) => self.metrics(Arc::clone(read), method, wanted).await,
         }
     }
 
-    async fn metrics(&self, read: Arc<Read>, method: &Method, format: Format) -> Answer {
-        let mut answer = Answer { content_type: format.content_type(), ..Answer::new(StatusCode::OK, "") };
+    async fn metrics(&self, read: Arc<Read>, method: &Method, wanted: Wanted) -> Answer {
+        let Wanted { format, gzip } = wanted;
+        let mut answer =
+            Answer { content_type: format.content_type(), gzip, ..Answer::new(StatusCode::OK, "") };
         // Nothing is shown, so nothing must count as shown.
         if *method == Method::HEAD {
             return answer;
         }
         let mut made = self.made.lock().await;
         let is_fresh = made.read.is_some_and(|at| at.elapsed() < SHARED_FOR);
-        if let Some(text) = made.texts[format as usize].as_ref().filter(|_| is_fresh) {
-            answer.body = Arc::clone(text);
+        if let Some(body) = made.bodies[format as usize][usize::from(gzip)].as_ref().filter(|_| is_fresh) {
+            answer.body = body.clone();
             return answer;
         }
         let page = Arc::clone(&self.page);
@@ -93,15 +106,16 @@ impl Site {
             if !is_fresh {
                 read();
             }
-            page.render(format)
+            let text = page.render(format);
+            if gzip { compressed(&text) } else { Bytes::from(text) }
         });
         match rendered.await {
-            Ok(text) => {
-                answer.body = Arc::from(text);
+            Ok(body) => {
+                answer.body = body.clone();
                 if !is_fresh {
                     *made = Made { read: Some(Instant::now()), ..Made::default() };
                 }
-                made.texts[format as usize] = Some(Arc::clone(&answer.body));
+                made.bodies[format as usize][usize::from(gzip)] = Some(body);
                 answer
             }
             Err(error) => {
@@ -110,4 +124,11 @@ impl Site {
             }
         }
     }
+}
+
+/// The series of a process repeat its labels in every line: at the fastest level a page is a tenth.
+fn compressed(text: &str) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("writing to memory cannot fail");
+    Bytes::from(encoder.finish().expect("writing to memory cannot fail"))
 }
