@@ -1,6 +1,12 @@
 //! Loads the programs. One that the kernel refuses costs its own signal only.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, HashMap as HashMapOf},
+    io,
+    num::NonZero,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -156,8 +162,8 @@ impl Kernel {
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let mut refused = BTreeMap::new();
         let mut first = None;
-        for name in TRACEPOINT_PROGRAMS.into_iter().chain(UPROBE_PROGRAMS).chain([SAMPLE_PROGRAM]) {
-            if let Err(error) = load_program(&mut ebpf, name) {
+        for (name, loaded) in load_programs(&mut ebpf) {
+            if let Err(error) = loaded {
                 refused.insert(name, chain(&error));
                 first.get_or_insert((name, error));
             }
@@ -208,11 +214,42 @@ fn take<T, E>(
     ebpf.take_map(name).and_then(|map| convert(map).ok()).ok_or(LoadError::Map { name })
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProgramError> {
-    match ebpf.program_mut(name) {
-        Some(Program::TracePoint(program)) => program.load(),
-        Some(Program::UProbe(program)) => program.load(),
-        Some(Program::PerfEvent(program)) => program.load(),
+/// Loads all programs, on as many processors as there are: nearly all of the time that the agent takes to start is the verifier's,
+/// which looks at each program alone. Results are in the order of the names.
+fn load_programs(ebpf: &mut Ebpf) -> Vec<(&'static str, Result<(), ProgramError>)> {
+    const THREADS_MAX: usize = 4;
+    // The costliest first, or one thread would still be at it when the others are done.
+    let names = [SAMPLE_PROGRAM].into_iter().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
+    let mut programs: HashMapOf<String, &mut Program> =
+        ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
+    let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));
+    let waiting = Mutex::new(waiting.collect::<Vec<_>>().into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut loaded = Vec::new();
+        while let Some((position, name, program)) = next() {
+            loaded.push((position, name, program.map_or(Err(ProgramError::NotLoaded), load_program)));
+        }
+        loaded
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
+    let mut loaded = thread::scope(|scope| {
+        // This thread works, too, so it does not matter if no other can be started.
+        let others: Vec<_> =
+            (1..threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let mut loaded = work();
+        loaded.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_default()));
+        loaded
+    });
+    loaded.sort_by_key(|(position, ..)| *position);
+    loaded.into_iter().map(|(_, name, result)| (name, result)).collect()
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::TracePoint(program) => program.load(),
+        Program::UProbe(program) => program.load(),
+        Program::PerfEvent(program) => program.load(),
         _ => Err(ProgramError::NotLoaded),
     }
 }
