@@ -14,11 +14,13 @@
 //! | `NODEPROBE_TEST_ROTEL` | the `rotel-agent` executable |
 //! | `NODEPROBE_TEST_VICTORIA_METRICS` | the `victoria-metrics` executable |
 //! | `NODEPROBE_TEST_HELM_PYTHON` | a Python with the packages `helm-python-sdk` and `kubernetes-validate` |
-//! | `NODEPROBE_TEST_PROMTOOL` | the `promtool` executable |
+//! | `NODEPROBE_TEST_PROMETHEUS`, `NODEPROBE_TEST_PROMTOOL` | the `prometheus` and `promtool` executables |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 
 pub mod agent;
+pub mod board_lint;
+pub mod boards;
 pub mod browser;
 pub mod chart;
 pub mod collector;
@@ -29,6 +31,7 @@ pub mod load;
 pub mod memory_group;
 pub mod node;
 pub mod process;
+pub mod promql;
 pub mod recording;
 pub mod report;
 pub mod rootfs;

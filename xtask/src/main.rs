@@ -3,10 +3,12 @@
 mod bench;
 mod build;
 mod child;
+mod dashboards;
 mod demo;
 mod dist;
 mod generate;
 mod lint;
+mod rules;
 mod run;
 mod setup;
 mod test;
@@ -49,7 +51,7 @@ enum Subcommands {
     Bench(bench::Args),
     /// Make what is handed out: static program, tarball, image for containers, list of contents
     Dist(dist::Args),
-    /// Write docs/metrics.md from the metric catalogue, and the table of values in the chart's README
+    /// Write what is made from tables in the code: docs/metrics.md, dashboards, alert rules, the values in the chart's README
     Gen(generate::Args),
 }
 

@@ -83,7 +83,14 @@ fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
             setup::collectors::victoria_metrics_path(workspace).map(Into::into),
         ),
         ("NODEPROBE_TEST_HELM_PYTHON", setup::helm::python_path(workspace).map(Into::into)),
-        ("NODEPROBE_TEST_PROMTOOL", setup::collectors::promtool_path(workspace).map(Into::into)),
+        (
+            "NODEPROBE_TEST_PROMETHEUS",
+            setup::collectors::prometheus_path(workspace, "prometheus").map(Into::into),
+        ),
+        (
+            "NODEPROBE_TEST_PROMTOOL",
+            setup::collectors::prometheus_path(workspace, "promtool").map(Into::into),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     }
     child::stream(cargo(workspace).args(["fmt", "--all", "--check"]))?;
     child::stream(cargo(workspace).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    generate::run(workspace, &generate::Args { check: true })
+    generate::run(workspace, &generate::Args { check: true, boards: false })
 }
 
 /// Every file in git that is text, with its path from the root. Files not added yet are read too.

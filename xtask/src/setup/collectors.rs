@@ -1,5 +1,5 @@
 //! What judges exports in the live tests: real OTLP receivers, rotel (gRPC and HTTP) and `VictoriaMetrics` (HTTP, with
-//! queries), and promtool for the page that Prometheus scrapes.
+//! queries); and Prometheus, whose promtool checks the page it scrapes, dashboards and alert rules.
 
 use super::apt;
 use crate::{child, workspace::Workspace};
@@ -11,10 +11,9 @@ use std::{
 };
 
 const ROTEL: &str = "rotel==0.0.1a15";
-/// Newer than bookworm's, which does not receive OTLP; a static program, so it runs on any Debian.
-const VICTORIA_METRICS_SUITE: &str = "trixie";
-/// Its package of Prometheus has promtool inside.
-const PROMTOOL_SUITE: &str = "bookworm";
+/// Newer than bookworm's, which does not receive OTLP; a static program, so it runs on any Debian. Prometheus comes from
+/// the same suite.
+const SUITE: &str = "trixie";
 
 /// The agent program inside the Python package.
 pub(crate) fn rotel_path(workspace: &Workspace) -> Option<PathBuf> {
@@ -28,8 +27,9 @@ pub(crate) fn victoria_metrics_path(workspace: &Workspace) -> Option<PathBuf> {
     ["victoria-metrics", "victoria-metrics-prod"].iter().map(|name| bin.join(name)).find(|path| path.exists())
 }
 
-pub(crate) fn promtool_path(workspace: &Workspace) -> Option<PathBuf> {
-    Some(workspace.tools().join("prometheus/usr/bin/promtool")).filter(|path| path.exists())
+/// A program of Prometheus' packages: `prometheus`, `promtool`.
+pub(crate) fn prometheus_path(workspace: &Workspace, program: &str) -> Option<PathBuf> {
+    Some(workspace.tools().join("prometheus/usr/bin").join(program)).filter(|path| path.exists())
 }
 
 pub(super) fn rotel(workspace: &Workspace) -> Result<()> {
@@ -59,21 +59,24 @@ pub(super) fn victoria_metrics(workspace: &Workspace) -> Result<()> {
     if victoria_metrics_path(workspace).is_some() {
         return Ok(());
     }
-    let suite = apt::Suite::open(
-        VICTORIA_METRICS_SUITE,
-        &workspace.tools().join("apt").join(VICTORIA_METRICS_SUITE),
-    )?;
-    suite.unpack(&["victoria-metrics"], &workspace.tools().join("victoria-metrics"))?;
+    suite(workspace)?.unpack(&["victoria-metrics"], &workspace.tools().join("victoria-metrics"))?;
     victoria_metrics_path(workspace).context("Debian's package of VictoriaMetrics has no such program")?;
     Ok(())
 }
 
-pub(super) fn promtool(workspace: &Workspace) -> Result<()> {
-    if promtool_path(workspace).is_some() {
+pub(super) fn prometheus(workspace: &Workspace) -> Result<()> {
+    const PROGRAMS: [&str; 2] = ["prometheus", "promtool"];
+    if PROGRAMS.iter().all(|program| prometheus_path(workspace, program).is_some()) {
         return Ok(());
     }
-    let suite = apt::Suite::open(PROMTOOL_SUITE, &workspace.tools().join("apt").join(PROMTOOL_SUITE))?;
-    suite.unpack(&["prometheus"], &workspace.tools().join("prometheus"))?;
-    promtool_path(workspace).context("Debian's package of Prometheus has no promtool")?;
+    suite(workspace)?.unpack(&PROGRAMS, &workspace.tools().join("prometheus"))?;
+    for program in PROGRAMS {
+        prometheus_path(workspace, program)
+            .with_context(|| format!("Debian's package `{program}` has no such program"))?;
+    }
     Ok(())
+}
+
+fn suite(workspace: &Workspace) -> Result<apt::Suite> {
+    apt::Suite::open(SUITE, &workspace.tools().join("apt").join(SUITE))
 }

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Helm, promtool,
+    /// Also what only the live tests use: Node.js 16 to 26, Debian's Node.js, two OTLP receivers, Helm, Prometheus,
     /// Chromium
     #[arg(long)]
     tests: bool,
@@ -55,7 +55,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         ("rotel", collectors::rotel(workspace)),
         ("VictoriaMetrics", collectors::victoria_metrics(workspace)),
         ("Helm", helm::ensure(workspace)),
-        ("promtool", collectors::promtool(workspace)),
+        ("Prometheus", collectors::prometheus(workspace)),
         ("Chromium", browser()),
     ];
     let mut missing = Vec::new();

@@ -1,0 +1,229 @@
+//! Dashboards and alert rules: that they parse, name only what docs/metrics.md has, follow the rules of good boards, and fire
+//! when they should. What they return on real processes is asked in `boards_live.rs`.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nodeprobe_tests::{
+    board_lint::lint,
+    boards::{
+        BOARDS, Expression, RESOURCE_LABELS, board, catalogue, panel_expressions, read, rule_expressions,
+        rules, variable_expressions,
+    },
+    collector::{executable, workspace_file},
+    node::target_tmp,
+    promql::names,
+    skip::skip,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Metrics that no panel and no rule uses, and why.
+const UNUSED: [(&str, &str); 0] = [];
+/// What Grafana puts in, and a value that parses.
+const FILLED_IN: [(&str, &str); 5] = [
+    ("$__rate_interval", "1m"),
+    ("$cluster", ".*"),
+    ("$namespace", ".*"),
+    ("$service", ".*"),
+    ("$instance", ".*"),
+];
+
+fn all_expressions() -> Vec<Expression> {
+    let variables = variable_expressions().into_iter().map(|(expression, _)| expression);
+    panel_expressions().into_iter().chain(variables).chain(rule_expressions()).collect()
+}
+
+/// `promtool`, or the reason why the test cannot run.
+fn promtool() -> Option<PathBuf> {
+    executable("NODEPROBE_TEST_PROMTOOL").map_err(|reason| skip(&reason)).ok()
+}
+
+#[track_caller]
+fn run(promtool: &Path, arguments: &[&str], directory: &Path) {
+    let output =
+        Command::new(promtool).args(arguments).current_dir(directory).output().expect("promtool runs");
+    assert!(
+        output.status.success(),
+        "promtool {arguments:?}:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn every_expression_parses() {
+    let Some(promtool) = promtool() else { return };
+    let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+    let mut text = "groups:\n- name: all\n  rules:\n".to_owned();
+    for (index, Expression { place, text: expression }) in all_expressions().iter().enumerate() {
+        let filled =
+            FILLED_IN.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
+        assert!(!filled.contains('$'), "{place}: an unknown variable in {filled}");
+        let quoted = serde_json::to_string(&filled).expect("a string is JSON");
+        writeln!(text, "  # {place}\n  - record: e{index}\n    expr: {quoted}")
+            .expect("a string takes everything");
+    }
+    fs::write(directory.path().join("all.yaml"), text).expect("a file can be written");
+    run(&promtool, &["check", "rules", "--lint=none", "all.yaml"], directory.path());
+}
+
+#[test]
+fn expressions_name_only_what_the_catalogue_has() {
+    let catalogue = catalogue();
+    assert!(catalogue.series.len() > 40 && catalogue.values.len() > 10, "docs/metrics.md has no catalogue");
+    let recorded: BTreeSet<String> = rules("recording").into_iter().map(|rule| rule.name).collect();
+    let mut wrong = Vec::new();
+    for Expression { place, text } in all_expressions() {
+        let named = names(&text);
+        assert!(!named.selectors.is_empty(), "{place}: no metric in {text}");
+        let mut known: BTreeSet<&str> = RESOURCE_LABELS.into();
+        for selector in &named.selectors {
+            if recorded.contains(&selector.metric) {
+                continue;
+            }
+            let Some(labels) = catalogue.series.get(&selector.metric) else {
+                wrong.push(format!("{place}: no metric {}", selector.metric));
+                continue;
+            };
+            known.extend(labels.iter().map(String::as_str));
+            for (label, operator, value) in &selector.matchers {
+                if RESOURCE_LABELS.contains(&label.as_str()) {
+                    continue;
+                }
+                let values = catalogue.values.get(label);
+                let all = value.split('|').filter(|_| operator.contains('~'));
+                let one = Some(value.as_str()).filter(|_| !operator.contains('~'));
+                let unknown = |value: &&str| !values.is_some_and(|values| values.contains(*value));
+                if !labels.contains(label) {
+                    wrong.push(format!("{place}: {} has no label {label}", selector.metric));
+                } else if let Some(value) = all.chain(one).find(unknown) {
+                    wrong.push(format!("{place}: {label} is never {value}"));
+                }
+            }
+        }
+        for label in named.labels.iter().filter(|label| !known.contains(label.as_str())) {
+            wrong.push(format!("{place}: nothing in it has a label {label}"));
+        }
+    }
+    for (Expression { place, .. }, label) in variable_expressions() {
+        if !RESOURCE_LABELS.contains(&label.as_str()) {
+            wrong.push(format!("{place}: {label} is no label of a Resource"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_metric_is_used() {
+    let used: BTreeSet<String> = all_expressions()
+        .iter()
+        .flat_map(|expression| names(&expression.text).selectors)
+        .map(|s| s.metric)
+        .collect();
+    let is_used = |metric: &str| {
+        ["", "_bucket", "_sum", "_count"].iter().any(|suffix| used.contains(&format!("{metric}{suffix}")))
+    };
+    for metric in catalogue().metrics {
+        let excused = UNUSED.iter().find(|(name, _)| *name == metric);
+        assert!(is_used(&metric) || excused.is_some(), "no panel and no rule uses {metric}");
+        assert!(!is_used(&metric) || excused.is_none(), "{metric} is used and listed as unused");
+    }
+}
+
+#[test]
+fn boards_follow_the_rules() {
+    let wrong: Vec<String> = BOARDS.iter().flat_map(|name| lint(name, &board(name))).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_rule_of_the_lint_finds_its_fault() {
+    let faults: [(&str, Value); 9] = [
+        ("/id", 7.into()),
+        ("/uid", "other".into()),
+        ("/templating/list/1/allValue", ".+".into()),
+        ("/panels/1/datasource/uid", "prometheus".into()),
+        ("/panels/1/description", "".into()),
+        ("/panels/1/type", "graph".into()),
+        (
+            "/panels/1/targets/0/expr",
+            "rate(nodeprobe_heap_used_bytes{k8s_cluster_name=~\"$cluster\"}[5m])".into(),
+        ),
+        ("/panels/1/fieldConfig/defaults/unit", "".into()),
+        ("/panels/2/id", 2.into()),
+    ];
+    for (pointer, fault) in faults {
+        let mut board = board("fleet");
+        *board.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = fault;
+        assert!(!lint("fleet", &board).is_empty(), "a fault at {pointer} is not found");
+    }
+}
+
+#[test]
+fn boards_lead_from_the_fleet_to_the_service_to_the_process() {
+    for (from, to) in [("fleet", "service"), ("service", "process")] {
+        let text = read(&format!("helm/nodeprobe/dashboards/{from}.json"));
+        assert!(text.contains(&format!("/d/nodeprobe-{to}?")), "no link from {from} to {to}");
+    }
+}
+
+/// The anchor that a heading gets.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let headings = document.lines().filter_map(|line| line.strip_prefix('#'));
+    let titles = headings.map(|rest| rest.trim_start_matches('#').trim().to_lowercase());
+    let word = |c: char| c.is_alphanumeric() || c == ' ' || c == '-';
+    titles.map(|title| title.chars().filter(|c| word(*c)).collect::<String>().replace(' ', "-")).collect()
+}
+
+#[test]
+fn every_failure_mode_has_an_alert_and_every_alert_a_runbook() {
+    let alerts = rules("alerts");
+    for id in &catalogue().values["nodeprobe_finding_id"] {
+        let matcher = format!("nodeprobe_finding_id=\"{id}\"");
+        assert!(alerts.iter().any(|alert| alert.expression.contains(&matcher)), "no alert for {id}");
+    }
+    let mut seen = BTreeSet::new();
+    for alert in &alerts {
+        let name = &alert.name;
+        assert!(alert.is_alert && seen.insert(name), "{name} is there twice or no alert");
+        let field =
+            |key: &str| alert.fields.get(key).unwrap_or_else(|| panic!("{name} has no {key}")).as_str();
+        assert!(
+            ["info", "warning", "critical"].contains(&field("severity")),
+            "{name}: {}",
+            field("severity")
+        );
+        let documents = field("runbook_url").split_once("/docs/").expect("a runbook is one of docs/").1;
+        let (file, anchor) = documents.split_once('#').expect("a runbook is a section");
+        assert!(anchors(&read(&format!("docs/{file}"))).contains(anchor), "{name}: no #{anchor} in {file}");
+        assert!(field("summary").len() < 160, "{name}: a summary is one line");
+        assert!(field("description").ends_with('.'), "{name}: a description is made of sentences");
+        assert!(
+            read("docs/dashboards.md").contains(&format!("`{name}`")),
+            "docs/dashboards.md has no {name}"
+        );
+    }
+}
+
+#[test]
+fn rules_fire_and_keep_silent_as_they_should() {
+    let Some(promtool) = promtool() else { return };
+    let directory = workspace_file("tests/rules");
+    run(&promtool, &["check", "rules", "../../helm/nodeprobe/rules/alerts.yaml"], &directory);
+    let tests = fs::read_dir(&directory).expect("tests/rules is there").flatten();
+    let tests: Vec<String> = tests.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    assert!(tests.len() >= 3, "{tests:?}");
+    let tested: String = tests.iter().map(|test| read(&format!("tests/rules/{test}"))).collect();
+    for rule in rules("alerts") {
+        assert!(tested.contains(&format!("alertname=\"{}\"", rule.name)), "no test lets {} fire", rule.name);
+    }
+    let mut arguments = vec!["test", "rules"];
+    arguments.extend(tests.iter().map(String::as_str));
+    run(&promtool, &arguments, &directory);
+}

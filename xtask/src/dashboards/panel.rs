@@ -1,0 +1,277 @@
+//! A panel of Grafana's classic model, of which only what the boards use is written.
+
+use serde_json::{Value, json};
+
+use super::thresholds::Threshold;
+
+pub(super) const DATASOURCE: &str = "${datasource}";
+
+pub(super) fn datasource() -> Value {
+    json!({"type": "prometheus", "uid": DATASOURCE})
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Lines,
+    Stacked,
+    Stat,
+    Bars,
+    Heatmap,
+    Table,
+    /// Whether something is so, over time.
+    States,
+}
+
+/// One query with its legend.
+struct Target {
+    expression: String,
+    legend: String,
+}
+
+pub(super) struct Panel {
+    kind: Kind,
+    title: &'static str,
+    description: &'static str,
+    unit: &'static str,
+    pub(super) width: u64,
+    pub(super) height: u64,
+    max: Option<f64>,
+    threshold: Option<Threshold>,
+    targets: Vec<Target>,
+    links: Vec<Value>,
+    /// Columns of a table: name of the field, heading, unit.
+    columns: Vec<(String, &'static str, &'static str, Option<Threshold>)>,
+    words: Option<[&'static str; 2]>,
+}
+
+/// A panel without queries yet.
+pub(super) fn panel(kind: Kind, title: &'static str, unit: &'static str, description: &'static str) -> Panel {
+    let (width, height) = match kind {
+        Kind::Stat => (4, 4),
+        Kind::Table => (24, 9),
+        _ => (8, 8),
+    };
+    Panel {
+        kind,
+        title,
+        description,
+        unit,
+        width,
+        height,
+        max: None,
+        threshold: None,
+        targets: Vec::new(),
+        links: Vec::new(),
+        columns: Vec::new(),
+        words: None,
+    }
+}
+
+impl Panel {
+    pub(super) fn query(mut self, legend: &str, expression: impl Into<String>) -> Self {
+        self.targets.push(Target { expression: expression.into(), legend: legend.to_owned() });
+        self
+    }
+
+    /// A query whose result is a column of a table.
+    pub(super) fn column(
+        mut self,
+        heading: &'static str,
+        unit: &'static str,
+        threshold: Option<Threshold>,
+        expression: impl Into<String>,
+    ) -> Self {
+        let field = format!("Value #{}", letter(self.targets.len()));
+        self.columns.push((field, heading, unit, threshold));
+        self.query(heading, expression)
+    }
+
+    /// A label that is a column of a table.
+    pub(super) fn label(mut self, name: &str, heading: &'static str) -> Self {
+        self.columns.push((name.to_owned(), heading, "", None));
+        self
+    }
+
+    pub(super) fn threshold(mut self, threshold: Threshold) -> Self {
+        self.threshold = Some(threshold);
+        self
+    }
+
+    /// A share: the axis ends at all of it.
+    pub(super) fn whole(mut self) -> Self {
+        self.max = Some(1.0);
+        self
+    }
+
+    pub(super) fn width(mut self, width: u64) -> Self {
+        self.width = width;
+        self
+    }
+
+    pub(super) fn height(mut self, height: u64) -> Self {
+        self.height = height;
+        self
+    }
+
+    /// What 0 and 1 are called.
+    pub(super) fn words(mut self, words: [&'static str; 2]) -> Self {
+        self.words = Some(words);
+        self
+    }
+
+    pub(super) fn link(mut self, title: &str, url: &str) -> Self {
+        self.links.push(json!({"title": title, "url": url}));
+        self
+    }
+
+    /// The panel at a place, with `@` filled in.
+    pub(super) fn json(&self, id: u64, x: u64, y: u64, selector: &str) -> Value {
+        let is_table = self.kind == Kind::Table;
+        let targets = self.targets.iter().enumerate().map(|(index, target)| {
+            let mut json = json!({
+                "datasource": datasource(), "editorMode": "code", "refId": letter(index),
+                "expr": target.expression.replace('@', selector), "legendFormat": target.legend,
+                "format": if is_table { "table" } else if self.kind == Kind::Heatmap { "heatmap" } else { "time_series" },
+            });
+            let now = is_table || self.kind == Kind::Bars;
+            json["instant"] = now.into();
+            json["range"] = (!now).into();
+            json
+        });
+        let mut panel = json!({
+            "id": id, "type": self.grafana_type(), "title": self.title, "description": self.description,
+            "datasource": datasource(), "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
+            "targets": targets.collect::<Vec<_>>(), "options": self.options(),
+            "fieldConfig": {"defaults": self.defaults(), "overrides": self.overrides()},
+        });
+        if is_table {
+            panel["transformations"] = self.transformations();
+        }
+        panel
+    }
+
+    fn grafana_type(&self) -> &'static str {
+        match self.kind {
+            Kind::Lines | Kind::Stacked => "timeseries",
+            Kind::Stat => "stat",
+            Kind::Bars => "bargauge",
+            Kind::Heatmap => "heatmap",
+            Kind::Table => "table",
+            Kind::States => "state-timeline",
+        }
+    }
+
+    fn defaults(&self) -> Value {
+        let by_threshold = matches!(self.kind, Kind::Stat | Kind::Bars | Kind::States);
+        let mut defaults = json!({
+            "unit": self.unit, "thresholds": steps(self.threshold), "links": self.links, "custom": self.custom(),
+            "color": {"mode": if by_threshold { "thresholds" } else { "palette-classic" }},
+            "mappings": self.mappings(), "noValue": if self.kind == Kind::Stat { "no data" } else { "" },
+        });
+        if matches!(self.kind, Kind::Lines | Kind::Stacked | Kind::Bars | Kind::Stat) {
+            defaults["min"] = 0.into();
+        }
+        if let Some(max) = self.max {
+            defaults["max"] = max.into();
+        }
+        defaults
+    }
+
+    fn custom(&self) -> Value {
+        let stacked = self.kind == Kind::Stacked;
+        match self.kind {
+            Kind::Lines | Kind::Stacked => json!({
+                "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 1, "showPoints": "never",
+                "fillOpacity": if stacked { 40 } else { 8 }, "spanNulls": false, "axisPlacement": "auto",
+                "stacking": {"group": "A", "mode": if stacked { "normal" } else { "none" }},
+                "thresholdsStyle": {"mode": if self.threshold.is_some() { "dashed" } else { "off" }},
+            }),
+            Kind::Heatmap => json!({"scaleDistribution": {"type": "linear"}}),
+            Kind::Table => json!({"align": "auto", "cellOptions": {"type": "auto"}, "filterable": true}),
+            Kind::States => json!({"fillOpacity": 70, "lineWidth": 0}),
+            Kind::Stat | Kind::Bars => json!({}),
+        }
+    }
+
+    fn mappings(&self) -> Value {
+        let Some([no, yes]) = self.words else { return json!([]) };
+        json!([{"type": "value", "options": {
+            "0": {"index": 0, "text": no}, "1": {"index": 1, "text": yes},
+        }}])
+    }
+
+    fn options(&self) -> Value {
+        let last = json!({"calcs": ["lastNotNull"], "fields": "", "values": false});
+        match self.kind {
+            Kind::Lines | Kind::Stacked => json!({
+                "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": true},
+                "tooltip": {"mode": "multi", "sort": "desc"},
+            }),
+            Kind::Stat => json!({
+                "reduceOptions": last, "colorMode": "value", "graphMode": "area", "justifyMode": "auto",
+                "orientation": "auto", "textMode": "auto", "wideLayout": true,
+            }),
+            Kind::Bars => json!({
+                "reduceOptions": last, "displayMode": "basic", "orientation": "horizontal", "showUnfilled": true,
+                "valueMode": "color",
+            }),
+            Kind::Heatmap => json!({
+                "calculate": false, "cellGap": 1, "showValue": "never", "filterValues": {"le": 1e-9},
+                "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange",
+                    "reverse": false, "scale": "exponential"},
+                "exemplars": {"color": "rgba(255,0,255,0.7)"}, "legend": {"show": true},
+                "rowsFrame": {"layout": "auto"}, "tooltip": {"mode": "single", "yHistogram": false},
+                "yAxis": {"axisPlacement": "left", "reverse": false, "unit": "s"},
+            }),
+            Kind::Table => json!({"cellHeight": "sm", "showHeader": true}),
+            Kind::States => json!({
+                "alignValue": "left", "mergeValues": true, "rowHeight": 0.9, "showValue": "never",
+                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
+                "tooltip": {"mode": "single", "sort": "none"},
+            }),
+        }
+    }
+
+    /// Units, and colours where a threshold says from where on, by column.
+    fn overrides(&self) -> Value {
+        let of_column = |(_, heading, unit, threshold): &(String, &str, &str, Option<Threshold>)| {
+            let mut properties = vec![json!({"id": "unit", "value": unit})];
+            if threshold.is_some() {
+                properties.push(json!({"id": "thresholds", "value": steps(*threshold)}));
+                properties.push(json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}));
+                properties.push(json!({"id": "color", "value": {"mode": "thresholds"}}));
+            }
+            json!({"matcher": {"id": "byName", "options": heading}, "properties": properties})
+        };
+        self.columns.iter().filter(|column| !column.2.is_empty()).map(of_column).collect()
+    }
+
+    /// One row for what has the same labels, with the columns in order and nothing else.
+    fn transformations(&self) -> Value {
+        let fields = self.columns.iter().map(|(field, ..)| field.as_str());
+        let names: Vec<&str> = fields.collect();
+        let order: serde_json::Map<String, Value> =
+            names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), index.into())).collect();
+        let headings: serde_json::Map<String, Value> =
+            self.columns.iter().map(|(field, heading, ..)| (field.clone(), (*heading).into())).collect();
+        json!([
+            {"id": "merge", "options": {}},
+            {"id": "filterFieldsByName", "options": {"include": {"names": names}}},
+            {"id": "organize", "options": {"indexByName": order, "renameByName": headings, "excludeByName": {}}},
+        ])
+    }
+}
+
+fn steps(threshold: Option<Threshold>) -> Value {
+    let mut steps = vec![json!({"color": "green", "value": null})];
+    if let Some(Threshold(warning, critical)) = threshold {
+        steps.push(json!({"color": "orange", "value": warning}));
+        steps.extend(critical.map(|critical| json!({"color": "red", "value": critical})));
+    }
+    json!({"mode": "absolute", "steps": steps})
+}
+
+/// Names of queries: A, B, and so on.
+fn letter(index: usize) -> String {
+    char::from(b'A' + u8::try_from(index).expect("a panel has few queries")).to_string()
+}
