@@ -37,7 +37,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-fn wait_for_port(port: u16) {
+pub(crate) fn wait_for_port(port: u16) {
     eventually(&format!("a listener on port {port}"), START, || {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop)
     });
@@ -153,7 +153,7 @@ impl VictoriaMetrics {
     }
 }
 
-fn escape(query: &str) -> String {
+pub(crate) fn escape(query: &str) -> String {
     let escaped = |byte: u8| {
         if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") }
     };

@@ -31,6 +31,7 @@ pub mod load;
 pub mod memory_group;
 pub mod node;
 pub mod process;
+pub mod prometheus;
 pub mod promql;
 pub mod recording;
 pub mod report;

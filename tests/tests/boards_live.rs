@@ -1,0 +1,232 @@
+//! Every expression of every panel and rule, asked of two real databases while real processes are sick and well: none may be
+//! empty.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use nodeprobe_tests::{
+    Node, Workload,
+    agent::Daemon,
+    boards::{Expression, panel_expressions, rule_expressions, rules, variable_expressions},
+    collector::VictoriaMetrics,
+    load::Load,
+    memory_group::MemoryGroup,
+    on_one_node,
+    prometheus::{Prometheus, VmAgent, query},
+    promql::names,
+    skip::skip,
+    stdio::SleepyReader,
+    wait::{eventually, observe_for},
+    workload::number,
+};
+
+on_one_node!(Node::of_major(24) => every_expression_returns_data_of_real_processes);
+
+const ARRIVAL: Duration = Duration::from_secs(30);
+/// From when on an expression that is still empty stays so.
+const PATIENCE: Duration = Duration::from_secs(55);
+const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+/// Asked for, but empty here, and why.
+const EMPTY: [(&str, &str); 4] = [
+    ("NodeprobeAbsent", "an agent is there"),
+    ("NodeprobeGone", "compares with an hour ago"),
+    ("NodejsHeapLimitWithinHours", "a process has to be an hour old"),
+    ("NodejsHeapLimitWithinMinutes", "a process has to be 20 minutes old"),
+];
+/// Services with the failure mode that is told of each within the time.
+const SICK: [&str; 5] = [
+    "event-loop-starvation",
+    "stdout-backpressure",
+    "unhandled-rejections",
+    "sync-child-process",
+    "async-context-loss",
+];
+const ALSO: [&str; 4] = ["heap-growth", "shape-churn", "threadpool-saturation", "stream-overflow"];
+/// So that two cores are enough for all.
+const RATE_MOST: f64 = 20.0;
+
+/// A service under its load.
+struct Service {
+    workload: Workload,
+    _load: Option<Load>,
+    /// Asks once and never reads.
+    _client: Option<TcpStream>,
+    _reader: Option<SleepyReader>,
+}
+
+impl Service {
+    fn start(node: &Node, name: &str) -> Self {
+        let mut plan =
+            Workload::plan(node, &format!("failure-modes/{name}.js")).env("OTEL_SERVICE_NAME", name);
+        let mut reader = None;
+        if name == "heap-growth" {
+            plan = plan.flag("--max-old-space-size=320");
+        }
+        if name == "stdout-backpressure" {
+            let (ours, theirs) = io::pipe().expect("a pipe can be made");
+            reader = Some(SleepyReader::start(ours, Duration::from_millis(50)));
+            plan = plan.stdout(std::os::fd::OwnedFd::from(theirs));
+        }
+        if name.starts_with("sync") {
+            // The others are those of a host without Kubernetes.
+            plan = plan.env("OTEL_RESOURCE_ATTRIBUTES", "k8s.namespace.name=shop,k8s.pod.name=shop-1");
+        }
+        let workload = plan.start();
+        let ready = workload.wait_for("ready");
+        let port = number(&ready, "port") as u16;
+        let path = ready["path"].as_str().expect("it says what to ask for");
+        let (rate, connections) = (number(&ready, "rate"), number(&ready, "connections") as usize);
+        let rate = if name == "threadpool-saturation" { 3.0 } else { rate.min(RATE_MOST) };
+        let client =
+            (number(&ready, "rate") == 0.0 && connections > 0 && name == "stream-overflow").then(|| {
+                let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+                write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it can be asked");
+                client
+            });
+        let load = (rate > 0.0).then(|| Load::start(port, path, rate, connections.max(1)));
+        Self { workload, _load: load, _client: client, _reader: reader }
+    }
+}
+
+/// What Grafana puts in for *All*, and for exports each second.
+fn filled(expression: &str) -> String {
+    let variables = ["$cluster", "$namespace", "$service", "$instance"];
+    let filled = variables.iter().fold(expression.to_owned(), |text, name| text.replace(name, ".*"));
+    filled.replace("$__rate_interval", "20s")
+}
+
+/// The same without its comparisons with numbers: what an alert looks at, whether it is bad or not.
+fn relaxed(expression: &str) -> String {
+    let mut words: Vec<String> = expression.split(' ').map(str::to_owned).collect();
+    for index in 1..words.len() {
+        let is_comparison = [">", ">=", "=="].contains(&words[index - 1].as_str());
+        if is_comparison && words[index].parse::<f64>().is_ok() {
+            ">=".clone_into(&mut words[index - 1]);
+            "-1e30".clone_into(&mut words[index]);
+        }
+    }
+    words.join(" ")
+}
+
+fn has_data(port: u16, expression: &Expression) -> bool {
+    let found = query(port, &expression.text).unwrap_or_else(|error| panic!("{expression:?}: {error}"));
+    found.iter().any(|(_, value)| !value.is_nan())
+}
+
+/// Asks until each has an answer; returns those that have none.
+fn empty_ones(databases: &[(&'static str, u16)], expressions: &[Expression]) -> Vec<String> {
+    let recorded: BTreeSet<String> = rules("recording").into_iter().map(|rule| rule.name).collect();
+    let needs_rules = |expression: &Expression| {
+        names(&expression.text).selectors.iter().any(|selector| recorded.contains(&selector.metric))
+    };
+    let mut waiting: Vec<(&str, u16, &Expression)> = Vec::new();
+    for (name, port) in databases {
+        // Only Prometheus evaluates the rules.
+        let asked = expressions.iter().filter(|expression| *name == "Prometheus" || !needs_rules(expression));
+        waiting.extend(asked.map(|expression| (*name, *port, expression)));
+    }
+    eprintln!("  {} questions", waiting.len());
+    let end = Instant::now() + PATIENCE;
+    loop {
+        waiting.retain(|(_, port, expression)| !has_data(*port, expression));
+        if waiting.is_empty() || Instant::now() > end {
+            let sentence = |(name, _, expression): &(&str, u16, &Expression)| {
+                format!("{name} has nothing for {}: {}", expression.place, expression.text)
+            };
+            return waiting.iter().map(sentence).collect();
+        }
+        observe_for(Duration::from_secs(1));
+    }
+}
+
+/// Finds out what of the rules would fire, and asks for what they look at.
+fn expressions() -> Vec<Expression> {
+    let fill = |Expression { place, text }| Expression { place, text: filled(&text) };
+    let panels = panel_expressions().into_iter().map(fill);
+    let variables = variable_expressions().into_iter().map(|(expression, _)| fill(expression));
+    let rules = rule_expressions().into_iter().map(|Expression { place, text }| {
+        let text = relaxed(&text);
+        Expression { place, text }
+    });
+    panels.chain(variables).chain(rules).collect()
+}
+
+fn every_expression_returns_data_of_real_processes(node: &Node) {
+    let Ok(victoria) = VictoriaMetrics::start().map_err(|reason| skip(&reason)) else { return };
+    let prometheus = Prometheus::start().map_err(|reason| skip(&reason)).ok();
+    let Ok(vmagent) = VmAgent::start(&victoria, prometheus.as_ref()).map_err(|reason| skip(&reason)) else {
+        return;
+    };
+    let url = vmagent.otlp_url();
+    let mut daemon = Daemon::start(&[
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", url.as_str()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=test"),
+    ]);
+    let port = victoria.port;
+    eventually(&format!("metrics of the agent; {}", daemon.stderr()), ARRIVAL, || {
+        query(port, "nodeprobe_agent_processes").ok().filter(|found| !found.is_empty())
+    });
+    let services: Vec<Service> = SICK.iter().chain(&ALSO).map(|name| Service::start(node, name)).collect();
+    let heap_growth = services[SICK.len()].workload.pid();
+    let group = MemoryGroup::of(heap_growth, MEMORY_LIMIT_BYTES);
+    let has_limit = group.is_ok();
+    // Dropped in this order: a group can be removed when its processes have ended.
+    let _running = (services, group);
+    let _idle = Workload::idle(node);
+    // Of this one not everything can be observed.
+    let old = Node::of_major(16).map(|node| Workload::idle(&node));
+
+    let databases: Vec<(&'static str, u16)> = [("VictoriaMetrics", Some(port))]
+        .into_iter()
+        .chain([("Prometheus", prometheus.as_ref().map(Prometheus::port))])
+        .filter_map(|(name, port)| Some((name, port?)))
+        .collect();
+    let mut expressions = expressions();
+    for (name, _) in EMPTY {
+        let at = expressions.iter().position(|expression| expression.place == name);
+        let expression = expressions.remove(at.unwrap_or_else(|| panic!("no rule {name}")));
+        if let Some(prometheus) = &prometheus {
+            query(prometheus.port(), &expression.text)
+                .unwrap_or_else(|error| panic!("{expression:?}: {error}"));
+        }
+    }
+    let mut without: Vec<&str> = Vec::new();
+    if !has_limit {
+        skip("no cgroup with a limit of memory can be made: nothing to tell of it");
+        without.push("nodeprobe_memory_limit_bytes");
+    }
+    if let Err(reason) = old {
+        skip(&reason);
+        without.push("nodeprobe_signal_available");
+    }
+    expressions.retain(|expression| !without.iter().any(|metric| expression.text.contains(metric)));
+    let empty = empty_ones(&databases, &expressions);
+    assert!(empty.is_empty(), "{} are empty:\n{}\n{}", empty.len(), empty.join("\n"), daemon.stderr());
+
+    for (database, port) in &databases {
+        for id in SICK {
+            // On a machine that is busy with something else the processor is to blame, and told in its place.
+            let ids = format!("nodeprobe_finding_id=~\"{id}|cpu-starved\"");
+            let finding = format!("nodeprobe_finding_active{{service_name=\"{id}\", {ids}}} == 1");
+            let what = format!("{id} in {database}");
+            eventually(&what, ARRIVAL, || query(*port, &finding).ok().filter(|found| !found.is_empty()));
+        }
+        let well =
+            query(*port, "nodeprobe_finding_active{service_name=\"idle\"} == 1").expect("a right question");
+        assert!(well.is_empty(), "the idle process is said to be sick in {database}: {well:?}");
+    }
+    if let Some(prometheus) = &prometheus {
+        let alerts = query(prometheus.port(), "count by (alertname) (ALERTS)").expect("a right question");
+        let alerts: BTreeSet<String> =
+            alerts.iter().filter_map(|(labels, _)| labels["alertname"].as_str().map(str::to_owned)).collect();
+        eprintln!("  pending or firing: {alerts:?}");
+        assert!(alerts.contains("NodejsUnhandledRejections"), "{alerts:?}");
+        assert!(!alerts.contains("NodeprobeNoProbes") && !alerts.contains("NodeprobeAbsent"), "{alerts:?}");
+    }
+    daemon.end();
+}
