@@ -216,6 +216,9 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
             let what = format!("{id} in {database}");
             eventually(&what, ARRIVAL, || query(*port, &finding).ok().filter(|found| !found.is_empty()));
         }
+        let judged =
+            query(*port, "nodeprobe_finding_active{service_name=\"idle\"}").expect("a right question");
+        assert!(judged.len() > 10, "the idle process is judged in {database}: {judged:?}");
         let well =
             query(*port, "nodeprobe_finding_active{service_name=\"idle\"} == 1").expect("a right question");
         assert!(well.is_empty(), "the idle process is said to be sick in {database}: {well:?}");
@@ -228,5 +231,7 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
         assert!(alerts.contains("NodejsUnhandledRejections"), "{alerts:?}");
         assert!(!alerts.contains("NodeprobeNoProbes") && !alerts.contains("NodeprobeAbsent"), "{alerts:?}");
     }
+    let failed = query(port, "nodeprobe_agent_exports_total{nodeprobe_export_outcome!=\"success\"} > 0");
+    eprintln!("  exports that failed: {failed:?}; {}", daemon.stderr());
     daemon.end();
 }

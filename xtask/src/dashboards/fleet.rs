@@ -106,7 +106,7 @@ fn table() -> Panel {
         format!("count by ({SERVICE}) (count by ({INSTANCE}) ({}))", select(SIGNAL_AVAILABLE, ""));
     panel(
         Table,
-        "Services",
+        "Every service",
         "short",
         "One row per service. Utilization is the mean over its processes, heap and container memory those of its fullest process. \
          Colours are the thresholds of nodeprobe diagnose. A click leads to the service.",

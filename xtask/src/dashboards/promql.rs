@@ -52,16 +52,17 @@ pub(super) fn wall(labels: &str) -> String {
     sum(labels, &rate(LOOP_TIME, MAIN))
 }
 
-/// Of the observed time of main threads, the share that `time` took, over each set of `labels`.
+/// Of the observed time of main threads, the share that `time` took, over each set of `labels`. Never more than all of it: the
+/// last export of a process that was killed in a long turn has the stall, and the time of the loop ends before it.
 pub(super) fn share(labels: &str, time: &str, more: &str) -> String {
-    format!("{} / {}", sum(labels, &rate(time, more)), wall(labels))
+    format!("clamp_max({} / {}, 1)", sum(labels, &rate(time, more)), wall(labels))
 }
 
 /// The same, divided once more by `label`.
 pub(super) fn share_by(labels: &str, label: &str, time: &str, more: &str) -> String {
     let both = if labels.is_empty() { label.to_owned() } else { format!("{labels}, {label}") };
     let wall = wall(labels);
-    format!("{} / ignoring ({label}) group_left () {wall}", sum(&both, &rate(time, more)))
+    format!("clamp_max({} / ignoring ({label}) group_left () {wall}, 1)", sum(&both, &rate(time, more)))
 }
 
 /// A quantile of a histogram with explicit buckets.
