@@ -42,7 +42,7 @@ pub enum Command {
     #[command(
         after_help = "The environment variables of OpenTelemetry are honoured; a flag wins over its variable."
     )]
-    Run(Run),
+    Run(Box<Run>),
     /// Tell whether this host can be observed, and what to do if not
     Check(Check),
     /// For nodeprobe's own tests and benchmarks; may change at any time

@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn page() -> Page {
-    let resolved = config::resolve(&|_| None, &Overrides::default(), Some("test-host".to_owned())).unwrap();
+    let resolved = config::resolve(&|_| None, &Overrides::default(), config::HostFacts::default()).unwrap();
     Page::new(&resolved.config, Arc::new(AgentCounters::default()))
 }
 
