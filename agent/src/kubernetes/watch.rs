@@ -119,3 +119,6 @@ fn apply(pods: &mut Pods, event: Event<ApiPod>) {
         Event::Delete(pod) => pods.is_gone(&pod),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ use crate::{
 };
 
 fn page() -> Page {
-    let resolved = config::resolve(&|_| None, &Overrides::default(), config::HostFacts::default()).unwrap();
+    let host = config::HostFacts { name: Some("test-host".to_owned()), ..config::HostFacts::default() };
+    let resolved = config::resolve(&|_| None, &Overrides::default(), host).unwrap();
     Page::new(&resolved.config, Arc::new(AgentCounters::default()))
 }
 
