@@ -2,6 +2,7 @@
 
 mod backlog;
 mod contexts;
+mod early;
 mod occasions;
 mod process;
 mod turns;
@@ -20,6 +21,7 @@ use nodeprobe_ebpf::{
 use self::{
     backlog::Backlogs,
     contexts::Searches,
+    early::{Early, told},
     process::{Moment, heap_change, process},
     turns::Division,
 };
@@ -31,7 +33,7 @@ use crate::{
     },
     procfs::Procfs,
     readout::Maps,
-    target::{Seen, Target, Targets},
+    target::{Seen, Targets},
 };
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock of the kernel side.
@@ -59,8 +61,7 @@ pub struct Collector {
     stalls: Vec<Stall>,
     pauses: Vec<LongPause>,
     notices: Vec<Notice>,
-    /// Of processes that discovery is still looking at.
-    early: Vec<(NoticeKind, Event)>,
+    early: Early,
     pub sampling: Sampling,
     pub occasions: Occasions,
     backlogs: Backlogs,
@@ -69,10 +70,6 @@ pub struct Collector {
     pub answers_seen: Seen,
     /// Losses in user space, by reason.
     lost: BTreeMap<&'static str, u64>,
-}
-
-fn told(kind: NoticeKind, event: &Event, target: &Target) -> Notice {
-    Notice { process: target.id, tid: event.tid, kind, time: wall_clock(event.start_ns) }
 }
 
 impl Collector {
@@ -85,7 +82,7 @@ impl Collector {
             stalls: Vec::new(),
             pauses: Vec::new(),
             notices: Vec::new(),
-            early: Vec::new(),
+            early: Early::default(),
             sampling: Sampling::default(),
             occasions: Occasions::default(),
             backlogs: Backlogs::default(),
@@ -181,32 +178,9 @@ impl Collector {
     }
 
     fn notice(&mut self, kind: NoticeKind, event: &Event) {
-        /// A burst of processes; each tells a few things.
-        const EARLY_MAX: usize = 1024;
         match self.targets.find(event.tgid) {
             Some(target) => self.notices.push(told(kind, event, target)),
-            None if self.early.len() < EARLY_MAX => self.early.push((kind, *event)),
-            None => {}
-        }
-    }
-
-    /// What a process told before discovery knew it. Dropped, the second `listen` of a quick server would pass for its first.
-    fn take_early(&mut self, now_ns: u64) {
-        /// Discovery takes a tenth of a second; those it does not want are no Node.js processes or have ended.
-        const WAIT_NS: u64 = 5_000_000_000;
-        let (targets, notices) = (&self.targets, &mut self.notices);
-        let known_before = notices.len();
-        self.early.retain(|(kind, event)| match targets.find(event.tgid) {
-            // Another program under the same pid told it.
-            Some(target) if event.start_ns < target.begin_ns => false,
-            Some(target) => {
-                notices.push(told(*kind, event, target));
-                false
-            }
-            None => now_ns.saturating_sub(event.start_ns) < WAIT_NS,
-        });
-        if notices.len() > known_before {
-            notices.sort_by_key(|notice| notice.time);
+            None => self.early.hold(kind, event),
         }
     }
 
@@ -215,7 +189,7 @@ impl Collector {
     pub fn snapshot(&mut self) -> Snapshot {
         let epoch = self.maps.advance_epoch();
         let now_ns = monotonic_ns();
-        self.take_early(now_ns);
+        self.early.release(now_ns, &self.targets, &mut self.notices);
         let time = SystemTime::now();
         let mut by_process = self.records();
         let owners: HashMap<u32, u32> =

@@ -90,6 +90,7 @@ pub fn identify(process: &ProcessDir, host: &Host, versions: Versions) -> Result
     let mut attributes = environment.resource_attributes;
     let says = Says {
         service_name: environment.otel_service_name.is_some() || attributes.contains_key("service.name"),
+        service_version: attributes.contains_key("service.version"),
         service_instance_id: attributes.contains_key("service.instance.id"),
     };
     let service_instance_id = attributes

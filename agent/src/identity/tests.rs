@@ -92,6 +92,8 @@ fn the_process_own_resource_attributes_are_taken_over() {
     let identity = fixture.identity();
     assert_eq!(identity.service_namespace.as_deref(), Some("eu"));
     assert_eq!(identity.service_instance_id, "me");
+    let says = Says { service_name: false, service_version: false, service_instance_id: true };
+    assert_eq!(identity.says, says);
     assert_eq!(identity.resource_attributes.into_iter().collect::<Vec<_>>(), [("team".into(), "a b".into())]);
 }
 

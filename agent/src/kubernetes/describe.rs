@@ -23,7 +23,6 @@ pub(super) fn describe(
     settings: &Settings,
 ) -> Identity {
     let mut described = identity.clone();
-    let says = |key: &str| identity.resource_attributes.get(key).cloned();
     let annotated = |key: &str| pod.attributes.get(key).cloned();
     let label = |key: &str| pod.labels.get(key).filter(|text| !text.is_empty()).cloned();
     if !identity.says.service_name {
@@ -39,12 +38,13 @@ pub(super) fn describe(
         .service_namespace
         .or_else(|| annotated("service.namespace"))
         .or_else(|| Some(pod.namespace.clone()));
-    // The version of the package beats the tag, which may be `latest`; only the cluster's own words beat it.
-    described.service_version = says("service.version")
-        .or_else(|| annotated("service.version"))
-        .or_else(|| label(LABEL_VERSION))
-        .or(described.service_version)
-        .or_else(|| image.as_ref()?.tag.map(str::to_owned));
+    if !identity.says.service_version {
+        // The version of the package beats the tag, which may be `latest`; only the cluster's own words beat it.
+        described.service_version = annotated("service.version")
+            .or_else(|| label(LABEL_VERSION))
+            .or(described.service_version)
+            .or_else(|| image.as_ref()?.tag.map(str::to_owned));
+    }
     if !identity.says.service_instance_id {
         let known = annotated("service.instance.id");
         let of_container =
@@ -59,15 +59,6 @@ pub(super) fn describe(
             described.resource_attributes.insert(key.to_owned(), value.to_owned());
         }
     };
-    for (key, value) in &pod.attributes {
-        // Those have fields of their own.
-        if !matches!(
-            key.as_str(),
-            "service.name" | "service.namespace" | "service.version" | "service.instance.id"
-        ) {
-            set(key, value);
-        }
-    }
     set("k8s.namespace.name", &pod.namespace);
     set("k8s.pod.name", &pod.name);
     set("k8s.pod.uid", &pod.uid);
@@ -83,6 +74,16 @@ pub(super) fn describe(
         set("k8s.container.name", &container.name);
         set("container.image.name", image.name);
         set("container.image.tags", image.tag.unwrap_or_default());
+    }
+    // Last: whoever may annotate a pod does not say which pod it is.
+    for (key, value) in &pod.attributes {
+        // Those have fields of their own.
+        if !matches!(
+            key.as_str(),
+            "service.name" | "service.namespace" | "service.version" | "service.instance.id"
+        ) {
+            set(key, value);
+        }
     }
     described
 }

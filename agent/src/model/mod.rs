@@ -130,6 +130,7 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Says {
     pub service_name: bool,
+    pub service_version: bool,
     pub service_instance_id: bool,
 }
 

@@ -119,14 +119,17 @@ fn what_the_process_says_goes_before_what_the_cluster_says() {
     assert_eq!(from_cluster.service_instance_id, "theirs");
     assert_eq!(from_cluster.service_version.as_deref(), Some("9"));
     assert_eq!(from_cluster.resource_attributes["team"], "blue");
+    assert_eq!(from_cluster.resource_attributes["k8s.pod.name"], "web-7d4b9c6f5-x2x4k");
     let mut says = Identity {
-        says: Says { service_name: true, service_instance_id: true },
+        says: Says { service_name: true, service_version: true, service_instance_id: true },
+        service_version: Some("3".to_owned()),
         service_namespace: Some("eu".to_owned()),
         ..own()
     };
     says.resource_attributes.insert("team".to_owned(), "red".to_owned());
     let described = described(&says, &pod);
     assert_eq!(described.service_instance_id, "uuid");
+    assert_eq!(described.service_version.as_deref(), Some("3"));
     assert_eq!(described.service_namespace.as_deref(), Some("eu"));
     assert_eq!(described.resource_attributes["team"], "red");
 }
