@@ -19,18 +19,28 @@ use std::{
 /// Names the file to which a live test that cannot run appends a line.
 const SKIPPED: &str = "NODEPROBE_TEST_SKIPPED";
 
+/// The test programs of `--cluster`: files of `tests/tests` that need the feature of that name.
+const CLUSTER_TESTS: &[&str] = &[];
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only live tests whose name contains this; unit tests are left out
     filter: Option<String>,
+    /// Instead of the ordinary tests those of a whole fleet: they take an hour the first time, install a container engine,
+    /// build Kubernetes and the OpenTelemetry Collector from Debian's sources, and change this machine while they run
+    #[arg(long)]
+    cluster: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     setup::for_build(workspace)?;
     let mut tally = Tally::default();
     // Some unit tests read real Node.js binaries and processes.
-    let missing = setup::for_tests(workspace)?;
-    if args.filter.is_none() {
+    let mut missing = setup::for_tests(workspace)?;
+    if args.cluster {
+        missing.extend(setup::for_cluster(workspace)?);
+    }
+    if args.filter.is_none() && !args.cluster {
         let mut unit = cargo(workspace);
         unit.args(["test", "--workspace", "--exclude=nodeprobe-tests", "--no-fail-fast"]);
         unit.envs(environment(workspace));
@@ -66,6 +76,10 @@ fn live(workspace: &Workspace, args: &Args) -> Result<Command> {
             .env(format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")), runner);
     }
     command.envs(environment).args(["test", "--package=nodeprobe-tests", "--no-fail-fast"]);
+    if args.cluster {
+        // Cargo leaves these out unless the feature is on (tests/Cargo.toml).
+        command.arg("--features=cluster").args(CLUSTER_TESTS.iter().map(|name| format!("--test={name}")));
+    }
     command.args(&args.filter).args(["--", "--test-threads=1"]);
     Ok(command)
 }

@@ -30,7 +30,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         bail!("{} rules are broken:\n{}", violations.len(), violations.join("\n"));
     }
     child::stream(cargo(workspace).args(["fmt", "--all", "--check"]))?;
-    child::stream(cargo(workspace).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    child::stream(cargo(workspace).args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features=nodeprobe-tests/cluster",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     generate::run(workspace, &generate::Args { check: true, boards: false })
 }
 

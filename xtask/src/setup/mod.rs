@@ -48,7 +48,7 @@ pub(crate) fn for_build(workspace: &Workspace) -> Result<()> {
 /// stop the others. Returns a sentence for each such part.
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
     let _lock = workspace.lock()?;
-    let parts = [
+    Ok(missing_of([
         ("programs the tests call", test_programs()),
         ("Node.js builds from npm", nodes::official(workspace)),
         ("Debian's Node.js", nodes::debian(workspace)),
@@ -57,7 +57,17 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
         ("Helm", helm::ensure(workspace)),
         ("Prometheus", collectors::prometheus(workspace)),
         ("Chromium", browser()),
-    ];
+    ]))
+}
+
+/// What only `cargo xtask test --cluster` uses, on top of [`for_tests`].
+pub(crate) fn for_cluster(workspace: &Workspace) -> Result<Vec<String>> {
+    let _lock = workspace.lock()?;
+    Ok(missing_of([]))
+}
+
+/// A sentence for each part that could not be installed.
+fn missing_of<const N: usize>(parts: [(&str, Result<()>); N]) -> Vec<String> {
     let mut missing = Vec::new();
     for (name, installed) in parts {
         if let Err(error) = installed {
@@ -65,7 +75,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
             missing.push(format!("{name}: {error:#}"));
         }
     }
-    Ok(missing)
+    missing
 }
 
 /// openssl makes the certificates of the TLS tests; nm, objdump and strip are the oracles of the binary analysis.
