@@ -67,6 +67,8 @@ pub struct CodeRange {
 pub enum GcKindSource {
     /// The collection's own function is entered inside the pause.
     Functions,
+    /// The collector, second argument of `GCTracer::StopObservablePause`, by which the pause ends.
+    EndOfPause,
     /// The space asked for, second argument of `Heap::CollectGarbage`: 1 is the new space, 2 the old one. V8 may
     /// collect more than it was asked for, then a major collection is taken for a minor one: 2 of 19 major ones of an
     /// allocating script on a loaded machine, whose incremental marking waited to be finalized.
@@ -75,6 +77,9 @@ pub enum GcKindSource {
 
 /// `AllocationSpace` has had these values since V8 11 (Node 20); before, they were others.
 const FIRST_V8_WITH_KNOWN_SPACES: u32 = 11;
+
+/// `StopObservablePause` has been told the collector since V8 12 (Node 22); Node 20's takes nothing.
+const FIRST_V8_THAT_TELLS_COLLECTOR: u32 = 12;
 
 /// Plans for the files of one process in the order of the dynamic linker: executable, `libnode`, `libuv`. Each
 /// component is taken from the first file that has it, because that copy's symbols win.
@@ -85,7 +90,9 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     let v8 = v8(files);
     let libuv = component(files, |has| has.libuv);
     let event_loop = event_loop(node, libuv);
-    let gc = gc(v8);
+    // With cookies alone: the program that runs there has to be told of the file.
+    let stop = v8.filter(|(_, binary)| has_cookies && !binary.points(Hook::GcStop).is_empty());
+    let gc = gc(v8, stop.is_some());
     let heap = heap(v8, &gc);
 
     let mut points = Vec::new();
@@ -97,12 +104,12 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     }
     if let Ok(kind) = gc {
         // The begin last, so that no pause is begun whose kind, heap or end is missed.
-        let stop = v8.filter(|(_, binary)| has_cookies && !binary.points(Hook::GcStop).is_empty());
         let sizes = stop.and_then(|(_, binary)| binary.gc_sizes);
+        let tells_kind = if kind == GcKindSource::EndOfPause { gc_stop::KIND_IN_ARGUMENT } else { 0 };
         add_points(&mut points, v8, &[if stop.is_some() { Hook::GcStop } else { Hook::GcEnd }]);
         for point in points.iter_mut().filter(|point| point.hook == Hook::GcStop) {
             let known = sizes.map(|sizes| gc_stop::cookie(sizes.before, sizes.after));
-            point.cookie = Some(known.unwrap_or(gc_stop::SIZES_UNKNOWN));
+            point.cookie = Some(known.unwrap_or(gc_stop::SIZES_UNKNOWN) | tells_kind);
         }
         if kind == GcKindSource::Functions {
             add_points(&mut points, v8, &[Hook::GcMinor, Hook::GcMajor]);
@@ -220,7 +227,7 @@ fn event_loop(node: Component<'_>, libuv: Component<'_>) -> Result<u32, String> 
     })
 }
 
-fn gc(v8: Component<'_>) -> Result<GcKindSource, String> {
+fn gc(v8: Component<'_>, stops: bool) -> Result<GcKindSource, String> {
     let Some((_, v8)) = v8 else {
         return Err("no V8 symbols in the executable or a mapped libnode.so".to_owned());
     };
@@ -236,6 +243,9 @@ fn gc(v8: Component<'_>) -> Result<GcKindSource, String> {
         return Ok(GcKindSource::Functions);
     }
     match v8.v8_version {
+        Some(version) if stops && version.major >= FIRST_V8_THAT_TELLS_COLLECTOR => {
+            Ok(GcKindSource::EndOfPause)
+        }
         Some(version) if version.major >= FIRST_V8_WITH_KNOWN_SPACES => Ok(GcKindSource::RequestedSpace),
         Some(version) => Err(format!(
             "minor and major collections of V8 {version} cannot be told apart without the symbols of both"

@@ -211,9 +211,12 @@ pub(crate) fn gc_stop(ctx: ProbeContext) -> u32 {
     }
     let now = target::now_ns();
     // SAFETY: the helper only reads the context of this very program.
-    let offsets = gc_stop::offsets(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    if cookie & gc_stop::KIND_IN_ARGUMENT != 0 {
+        thread.gc_kind = gc_stop::kind(ctx.arg::<u64>(1).unwrap_or(0));
+    }
     // Else the returns of `SizeOfObjects` told them, the last of which was in `StopInSafepoint`, before.
-    if let Some((before, after)) = offsets {
+    if let Some((before, after)) = gc_stop::offsets(cookie) {
         let tracer = ctx.arg::<u64>(0).unwrap_or(0);
         thread.gc_before_bytes = tracer_field(tracer, before);
         thread.gc_after_bytes = tracer_field(tracer, after);

@@ -33,7 +33,7 @@ const RUN: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, PartialEq)]
 enum Heap {
     Known,
-    /// V8 hides the functions that tell it and the kind, and the names are stripped.
+    /// V8 hides the functions that tell it, and the names are stripped.
     Unknown,
 }
 
@@ -44,22 +44,16 @@ struct Allocation {
 }
 
 impl Allocation {
-    fn prepare(node: &Node, place: &str, heap: Heap) -> Self {
-        Self::prepare_with(node, &[place, "60"], heap)
+    fn prepare(node: &Node, place: &str) -> Self {
+        Self::prepare_with(node, &[place, "60"])
     }
 
-    fn prepare_with(node: &Node, args: &[&str], heap: Heap) -> Self {
+    fn prepare_with(node: &Node, args: &[&str]) -> Self {
         let directory = TempDir::new_in(target_tmp()).expect("a directory can be made");
         let trace = File::create(directory.path().join("trace")).expect("the trace can be made");
         // On a machine with few processors, V8's helper threads take them from the thread that is measured.
         let plan = Workload::plan(node, "allocate.js").flag("--trace-gc").flag("--single-threaded-gc");
-        let mut plan = plan.args(args.iter().copied()).stdout(trace);
-        if heap == Heap::Unknown {
-            // Without symbols the kind is that of the space asked for. When marking has run ahead and waits to be
-            // finalized, V8 asked for the new space collects everything (docs/node-versions.md).
-            plan = plan.flag("--no-incremental-marking");
-        }
-        Self { workload: plan.start_gated(), directory }
+        Self { workload: plan.args(args.iter().copied()).stdout(trace).start_gated(), directory }
     }
 
     /// Runs to the end; returns its last note, which tells the thread that allocated, and what V8 traced.
@@ -95,7 +89,7 @@ fn pauses_in_debians_libnode_are_those_of_v8(node: &Node) {
 fn compare_events(node: &Node, place: &str, heap: Heap) {
     // Another process of this build runs already: what follows is observed from its first instruction.
     let _idle = Workload::idle(node);
-    let mut allocation = Allocation::prepare(node, place, heap);
+    let mut allocation = Allocation::prepare(node, place);
     let switches = SchedTrace::of(allocation.workload.pid());
     let events = EventStream::of(allocation.workload.pid());
     let (done, trace) = allocation.run();
@@ -176,7 +170,7 @@ fn busiest_isolate(trace: &[Pause]) -> String {
 fn top_counts_and_times_every_pause(node: &Node) {
     let idle = Workload::idle(node);
     let agent = Agent::observing([&idle]);
-    let mut allocation = Allocation::prepare_with(node, &["main", "60", "observe"], Heap::Known);
+    let mut allocation = Allocation::prepare_with(node, &["main", "60", "observe"]);
     let pid = allocation.workload.pid();
     let switches = SchedTrace::of(pid);
     let first = agent.mark();

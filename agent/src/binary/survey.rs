@@ -95,12 +95,6 @@ impl Surveyor<'_> {
             if !pages.is_empty() {
                 self.points.insert(Hook::NewPage, pages);
             }
-            // Not missed where it is absent: it only is the cheaper way.
-            let stops = self.functions(Meaning::StopObservablePause);
-            let stops: Vec<Point> = stops.iter().filter_map(|function| self.entry(function)).collect();
-            if !stops.is_empty() {
-                self.points.insert(Hook::GcStop, stops);
-            }
         }
         for (hook, meaning) in entries {
             let functions = self.functions(meaning);
@@ -121,6 +115,17 @@ impl Surveyor<'_> {
             }
         }
         self.add_entries(Hook::GcStart, &functions);
+        // Not missed where it is absent: it only is the better way.
+        let mut stops = self.functions(Meaning::StopObservablePause);
+        if stops.is_empty()
+            && let [function] = functions.as_slice()
+        {
+            stops.extend(self.decode_gc_stop(function));
+        }
+        let stops: Vec<Point> = stops.iter().filter_map(|function| self.entry(function)).collect();
+        if !stops.is_empty() {
+            self.points.insert(Hook::GcStop, stops);
+        }
         match self.exits(&functions, Meaning::CollectGarbage) {
             Ok(points) => {
                 self.points.insert(Hook::GcEnd, points);
@@ -333,15 +338,35 @@ impl Surveyor<'_> {
             .ok_or("its exported caller cannot be read")?;
         let address = code::decode_collect_garbage(self.elf.architecture, &code, wrapper.address)
             .ok_or("its symbol is not in the file and its exported caller has an unknown shape")?;
-        // A stub of the procedure linkage table, or a wrong guess, is no function of the unwind table that begins
-        // by saving the frame pointer.
-        let offset = self.elf.executable_offset(address).ok_or(DOUBT)?;
-        let range = self.frames().and_then(|frames| frames.function_at(address)).ok_or(DOUBT)?;
+        self.decoded(address).ok_or(DOUBT)
+    }
+
+    /// `GCTracer::StopObservablePause` of such builds, through what the collection does at its safepoint.
+    fn decode_gc_stop(&self, collect_garbage: &Function) -> Option<Function> {
+        let now = self.functions(Meaning::TimeTicksNow).first()?.address;
+        let code = |function: &Function| {
+            self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()
+        };
+        let callees = code::callees(self.elf.architecture, &code(collect_garbage)?, collect_garbage.address);
+        let mut found = callees.into_iter().filter_map(|callee| {
+            let callee = self.decoded(callee)?;
+            code::end_of_observable_pause(self.elf.architecture, &code(&callee)?, callee.address, now)
+        });
+        let stop = found.next()?;
+        // Two that look like it: which of them is it?
+        if found.next().is_some() { None } else { self.decoded(stop) }
+    }
+
+    /// The function that a decoded address is the begin of. A stub of the procedure linkage table, or a wrong guess, is no function
+    /// of the unwind table that begins by saving the frame pointer.
+    fn decoded(&self, address: VirtualAddress) -> Option<Function> {
+        let offset = self.elf.executable_offset(address)?;
+        let range = self.frames()?.function_at(address)?;
         let function =
             Function { address, offset, size_bytes: Some(range.end - range.start), rule: Rule::Decoded };
         let begins_with_push = self.elf.architecture == Architecture::Aarch64
             || self.entry(&function).is_some_and(|point| point.instruction == Instruction::Push);
-        if range.start == address.0 && begins_with_push { Ok(function) } else { Err(DOUBT) }
+        (range.start == address.0 && begins_with_push).then_some(function)
     }
 
     /// `GCTracer::StartInSafepoint` and `StopInSafepoint` each ask for the size of the heap and store it in their own

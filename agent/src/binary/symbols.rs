@@ -26,6 +26,7 @@ pub(super) enum Meaning {
     StartInSafepoint,
     StopInSafepoint,
     StopObservablePause,
+    TimeTicksNow,
     RequestGarbageCollection,
     NewPage,
     PromiseReject,
@@ -69,7 +70,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 51] = [
+const WANTED: [(Name, Meaning); 52] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -91,6 +92,7 @@ const WANTED: [(Name, Meaning); 51] = [
     (Overloads("_ZN2v88internal8GCTracer16StartInSafepointE"), Meaning::StartInSafepoint),
     (Overloads("_ZN2v88internal8GCTracer15StopInSafepointE"), Meaning::StopInSafepoint),
     (Overloads("_ZN2v88internal8GCTracer19StopObservablePauseE"), Meaning::StopObservablePause),
+    (Exact("_ZN2v84base9TimeTicks3NowEv"), Meaning::TimeTicksNow),
     (
         Exact("_ZN2v87Isolate34RequestGarbageCollectionForTestingENS0_21GarbageCollectionTypeE"),
         Meaning::RequestGarbageCollection,

@@ -319,7 +319,7 @@ fn stripped_node_24_and_later_finds_the_same_collection_by_decoding() {
         let copy = stripped(node);
         let binary = analyze(&copy.reopen().unwrap()).unwrap();
         assert!(binary.stripped);
-        for hook in [Hook::GcStart, Hook::GcEnd] {
+        for hook in [Hook::GcStart, Hook::GcStop, Hook::GcEnd] {
             // `strip` moves nothing that is loaded.
             assert_eq!(offsets(&binary, hook), offsets(&full, hook), "{} {}", node.version, hook.name());
             assert!(binary.points(hook).iter().all(|point| point.rule == Rule::Decoded));

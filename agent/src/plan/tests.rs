@@ -57,7 +57,6 @@ fn stripped_24() -> Binary {
         &[
             Hook::GcMinor,
             Hook::GcMajor,
-            Hook::GcStop,
             Hook::HeapSize,
             Hook::NewPage,
             Hook::NearHeapLimit,
@@ -68,7 +67,7 @@ fn stripped_24() -> Binary {
     );
     binary.stripped = true;
     binary.gc_sizes = None;
-    for hook in [Hook::GcStart, Hook::GcEnd] {
+    for hook in [Hook::GcStart, Hook::GcEnd, Hook::GcStop] {
         binary.points.get_mut(&hook).unwrap()[0].rule = Rule::Decoded;
     }
     binary
@@ -172,13 +171,13 @@ fn where_v8_keeps_the_heap_sizes_is_known_one_cheap_probe_ends_the_pause() {
 }
 
 #[test]
-fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
+fn a_stripped_node_24_is_told_the_kind_at_the_end_of_a_pause_and_has_no_heap() {
     assert_snapshot!(in_words(&plan(&[&stripped_24()], true)), @r#"
     worker_run file 0 0x400 dynsym
     load_environment file 0 0x100 dynsym
     spin_event_loop file 0 0x200 dynsym
     uv_run file 0 0x300 dynsym
-    gc_end file 0 0x600 decoded
+    gc_stop file 0 0x700 decoded 0x100000000
     gc_start file 0 0x500 decoded
     promise_reject file 0 0xc00 dynsym
     pool_fs file 0 0x1500 dynsym
@@ -205,7 +204,7 @@ fn a_stripped_node_24_has_collections_by_space_and_no_heap() {
     microtasks: drains of the microtask queue (v8::internal::MicrotaskQueue::RunMicrotasks) cannot be probed: the symbol is not in the file
     async_context: ok
     compile: ok
-    Some(RequestedSpace) Some(64) Some("file 0 0x400..0x480")
+    Some(EndOfPause) Some(64) Some("file 0 0x400..0x480")
     "#);
 }
 
@@ -344,6 +343,9 @@ fn half_a_pair_of_collection_probes_is_never_attached() {
 #[test]
 fn before_v8_11_the_space_does_not_tell_the_kind() {
     let without_kinds = |major| plan(&[&without(official(major), &[Hook::GcMinor])], true);
+    assert_eq!(without_kinds(12).gc_kind, Some(GcKindSource::EndOfPause));
+    let before_5_15 = plan(&[&without(official(12), &[Hook::GcMinor])], false);
+    assert_eq!(before_5_15.gc_kind, Some(GcKindSource::RequestedSpace));
     assert_eq!(without_kinds(11).gc_kind, Some(GcKindSource::RequestedSpace));
     assert_eq!(without_kinds(10).gc_kind, None);
     assert_eq!(
