@@ -5,6 +5,7 @@
 const net = require('net');
 const [port, connections] = process.argv.slice(2).map(Number);
 const request = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n';
+const [NEWLINE, CARRIAGE_RETURN] = Buffer.from('\n\r');
 let latencies = [];
 let counting = false;
 
@@ -13,8 +14,8 @@ for (let i = 0; i < connections; i++) {
   let sent = process.hrtime.bigint();
   socket.write(request);
   socket.on('data', (data) => {
-    // An answer is one small segment or two; its last bytes are the body.
-    if (data.indexOf('hello\n') < 0) return;
+    // Headers end with a carriage return; the body of both servers ends with its only newline.
+    if (data[data.length - 1] !== NEWLINE || data[data.length - 2] === CARRIAGE_RETURN) return;
     const now = process.hrtime.bigint();
     if (counting) latencies.push(Number(now - sent) / 1e6);
     sent = now;

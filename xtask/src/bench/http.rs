@@ -9,7 +9,7 @@ use super::{
     processor::main_thread_us,
     running::Running,
     table::{Spread, Table, quantile},
-    variant,
+    variant::{self, Variant},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -35,17 +35,50 @@ struct Window {
 /// The windows of one variant, round by round.
 type Rounds = Vec<Vec<Window>>;
 
-pub(super) fn measure(bench: &Bench<'_>) -> Result<Table> {
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    /// It answers `hello`: nothing but system calls and HTTP, the worst case.
+    Hello,
+    /// It finds, sorts and renders a page of a catalogue.
+    Catalogue,
+}
+
+impl Server {
+    fn script(self) -> &'static str {
+        match self {
+            Self::Hello => "server.js",
+            Self::Catalogue => "service.js",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Hello => "Requests per second of a keep-alive server",
+            Self::Catalogue => "Requests per second of a service that renders a page of a catalogue",
+        }
+    }
+
+    fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::Hello => variant::WITH_PARTS,
+            // The control tells how well the machine can judge.
+            Self::Catalogue => &[Variant::Unwatched, Variant::Nodeprobe, Variant::OneTracepoint],
+        }
+    }
+}
+
+pub(super) fn measure(bench: &Bench<'_>, asked: Server) -> Result<Table> {
     let processors = available_parallelism()?.get();
     let mut server =
-        Running::start(&mut on_processor(processors - 1, &bench.node, &bench.script("server.js")))?;
+        Running::start(&mut on_processor(processors - 1, &bench.node, &bench.script(asked.script())))?;
     let port = server.wait_for_word("ready", Duration::from_secs(30))?;
     let mut load = on_processor(0, &bench.node, &bench.script("load.js"));
     let mut load = Running::start(load.args([&port, CONNECTIONS]))?;
     // Compiled code first.
     windows(&mut load, server.pid(), 3)?;
 
-    let variants = variant::WITH_PARTS;
+    let variants = asked.variants();
     let mut measured: Vec<Rounds> = vec![Vec::new(); variants.len()];
     for round in 1..=bench.args.rounds {
         for (index, variant) in variant::in_turn(variants, round) {
@@ -59,9 +92,11 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Table> {
     }
     let mut table = Table::new(
         format!(
-            "**Requests per second of a keep-alive server**, Node.js {}, {CONNECTIONS} connections, {} rounds: undisturbed \
+            "**{}**, Node.js {}, {CONNECTIONS} connections, {} rounds: undisturbed \
              (least to most with any one round left out)",
-            bench.args.node, bench.args.rounds
+            asked.title(),
+            bench.args.node,
+            bench.args.rounds
         ),
         &["variant", "requests/s", "loss %", "p99 ms", "server CPU µs per request", "added %"],
     );
