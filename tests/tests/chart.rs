@@ -33,7 +33,8 @@ fn everything() -> Value {
         "podMonitor": {"enabled": true, "labels": {"release": "prometheus"}, "interval": "30s",
             "relabelings": [{"action": "labeldrop", "regex": "pod_template.*"}]},
         "serviceMonitor": {"enabled": true, "metricRelabelings": [{"action": "drop", "regex": "x"}]},
-        "prometheusRule": {"enabled": true, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": true, "labels": {"release": "prometheus"},
+            "runbookUrl": "https://wiki.example.com/nodeprobe/"},
         "dashboards": {"enabled": true, "namespace": "grafana"},
         "networkPolicy": {"enabled": true, "extraEgress": [{"ports": [{"port": 8443, "protocol": "TCP"}]}],
             "ingressFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
@@ -248,6 +249,24 @@ fn dashboards_and_rules_arrive_as_they_are() {
     assert_eq!(rule["metadata"]["name"], "np-nodeprobe-loop-stalls");
     let alert = &rule["spec"]["groups"][0]["rules"][0];
     assert_eq!(alert["annotations"]["summary"], "{{ $labels.pod }}");
+}
+
+/// Every alert links to what people are to read, where they have put it.
+#[test]
+fn alerts_link_to_the_documents_named_in_the_values() {
+    let Some(rendered) = render(&directory(), NEWEST, false, &[everything()]) else { return };
+    let rules = rendered[0].of_kind("PrometheusRule");
+    let groups = rules.flat_map(|rule| rule["spec"]["groups"].as_array().cloned().unwrap_or_default());
+    let rules = groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
+    let alerts: Vec<Value> = rules.filter(|rule| rule["alert"].is_string()).collect();
+    assert!(alerts.len() >= 29, "{} alerts", alerts.len());
+    for alert in alerts {
+        let link = alert["annotations"]["runbook_url"].as_str().expect("an alert has a link");
+        let page =
+            link.strip_prefix("https://wiki.example.com/nodeprobe/").expect("the address of the values");
+        let (file, _) = page.split_once('#').expect("a place in a page");
+        assert!(directory().join("../../docs").join(file).exists(), "{link}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod yaml;
 use yaml::Group;
 
 /// Where the documents of this version can be read, for `runbook_url`. There is no public place yet: this one is reserved for
-/// examples, so that a link cannot lead to somebody else's page. Whoever mirrors the documents replaces it, here or in the rules.
+/// examples, so that a link cannot lead to somebody else's page. The chart puts `prometheusRule.runbookUrl` in its place.
 const DOCUMENTS: &str = "https://nodeprobe.example/docs";
 /// What is one service, and what is one process; the same labels as on the boards.
 const SERVICE: &str = "k8s_cluster_name, k8s_namespace_name, service_namespace, service_name";
