@@ -96,6 +96,7 @@ fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
             "NODEPROBE_TEST_VICTORIA_METRICS",
             setup::collectors::victoria_metrics_path(workspace).map(Into::into),
         ),
+        ("NODEPROBE_TEST_GRAFANA", setup::grafana::path(workspace).map(Into::into)),
         ("NODEPROBE_TEST_HELM_PYTHON", setup::helm::python_path(workspace).map(Into::into)),
         (
             "NODEPROBE_TEST_PROMETHEUS",

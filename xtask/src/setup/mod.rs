@@ -4,6 +4,7 @@
 pub(crate) mod apt;
 mod bpf;
 pub(crate) mod collectors;
+pub(crate) mod grafana;
 pub(crate) mod helm;
 pub(crate) mod nodes;
 
@@ -63,7 +64,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
 /// What only `cargo xtask test --cluster` uses, on top of [`for_tests`].
 pub(crate) fn for_cluster(workspace: &Workspace) -> Result<Vec<String>> {
     let _lock = workspace.lock()?;
-    Ok(missing_of([]))
+    Ok(missing_of([("Grafana's components", grafana::ensure(workspace))]))
 }
 
 /// A sentence for each part that could not be installed.

@@ -24,7 +24,7 @@ pub(crate) fn one_official(workspace: &Workspace, version: &str) -> Result<PathB
     if node.exists() {
         return Ok(node);
     }
-    let npm = npm()?;
+    let npm = npm("to download Node.js builds for tests")?;
     let arch = match env::consts::ARCH {
         "x86_64" => "x64",
         "aarch64" => "arm64",
@@ -90,9 +90,9 @@ fn official_path(workspace: &Workspace, version: &str) -> PathBuf {
     workspace.nodes().join(version).join("package/bin/node")
 }
 
-fn npm() -> Result<PathBuf> {
+pub(super) fn npm(why: &str) -> Result<PathBuf> {
     if child::which("npm").is_none() {
-        apt::install(&["npm"], "to download Node.js builds for tests")?;
+        apt::install(&["npm"], why)?;
     }
     child::which("npm").context("npm is not in PATH after its installation")
 }
