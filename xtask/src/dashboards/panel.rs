@@ -28,6 +28,20 @@ struct Target {
     legend: String,
 }
 
+/// A column of a table.
+struct Column {
+    source: Source,
+    heading: &'static str,
+    unit: &'static str,
+    threshold: Option<Threshold>,
+}
+
+enum Source {
+    Label(String),
+    /// The query of that number.
+    Query(usize),
+}
+
 pub(super) struct Panel {
     kind: Kind,
     title: &'static str,
@@ -39,8 +53,7 @@ pub(super) struct Panel {
     threshold: Option<Threshold>,
     targets: Vec<Target>,
     links: Vec<Value>,
-    /// Columns of a table: name of the field, heading, unit.
-    columns: Vec<(String, &'static str, &'static str, Option<Threshold>)>,
+    columns: Vec<Column>,
     words: Option<[&'static str; 2]>,
 }
 
@@ -81,14 +94,18 @@ impl Panel {
         threshold: Option<Threshold>,
         expression: impl Into<String>,
     ) -> Self {
-        let field = format!("Value #{}", letter(self.targets.len()));
-        self.columns.push((field, heading, unit, threshold));
+        self.columns.push(Column { source: Source::Query(self.targets.len()), heading, unit, threshold });
         self.query(heading, expression)
     }
 
     /// A label that is a column of a table.
     pub(super) fn label(mut self, name: &str, heading: &'static str) -> Self {
-        self.columns.push((name.to_owned(), heading, "", None));
+        self.columns.push(Column {
+            source: Source::Label(name.to_owned()),
+            heading,
+            unit: "",
+            threshold: None,
+        });
         self
     }
 
@@ -234,26 +251,34 @@ impl Panel {
 
     /// Units, and colours where a threshold says from where on, by column.
     fn overrides(&self) -> Value {
-        let of_column = |(_, heading, unit, threshold): &(String, &str, &str, Option<Threshold>)| {
-            let mut properties = vec![json!({"id": "unit", "value": unit})];
-            if threshold.is_some() {
-                properties.push(json!({"id": "thresholds", "value": steps(*threshold)}));
+        let of_column = |column: &Column| {
+            let mut properties = vec![json!({"id": "unit", "value": column.unit})];
+            if column.threshold.is_some() {
+                properties.push(json!({"id": "thresholds", "value": steps(column.threshold)}));
                 properties.push(json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}));
                 properties.push(json!({"id": "color", "value": {"mode": "thresholds"}}));
             }
-            json!({"matcher": {"id": "byName", "options": heading}, "properties": properties})
+            json!({"matcher": {"id": "byName", "options": column.heading}, "properties": properties})
         };
-        self.columns.iter().filter(|column| !column.2.is_empty()).map(of_column).collect()
+        self.columns.iter().filter(|column| !column.unit.is_empty()).map(of_column).collect()
+    }
+
+    /// What Grafana calls the field of a column. The values of a lone query have no letter.
+    fn field(&self, column: &Column) -> String {
+        match &column.source {
+            Source::Label(name) => name.clone(),
+            Source::Query(_) if self.targets.len() == 1 => "Value".to_owned(),
+            Source::Query(index) => format!("Value #{}", letter(*index)),
+        }
     }
 
     /// One row for what has the same labels, with the columns in order and nothing else.
     fn transformations(&self) -> Value {
-        let fields = self.columns.iter().map(|(field, ..)| field.as_str());
-        let names: Vec<&str> = fields.collect();
+        let names: Vec<String> = self.columns.iter().map(|column| self.field(column)).collect();
         let order: serde_json::Map<String, Value> =
-            names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), index.into())).collect();
+            names.iter().enumerate().map(|(index, name)| (name.clone(), index.into())).collect();
         let headings: serde_json::Map<String, Value> =
-            self.columns.iter().map(|(field, heading, ..)| (field.clone(), (*heading).into())).collect();
+            self.columns.iter().map(|column| (self.field(column), column.heading.into())).collect();
         json!([
             {"id": "merge", "options": {}},
             {"id": "filterFieldsByName", "options": {"include": {"names": names}}},
