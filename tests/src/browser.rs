@@ -50,22 +50,40 @@ pub fn ask(page: &Path, scheme: Scheme, probe: &str) -> Value {
          JSON.stringify((() => {{ {probe} }})());</script></body>"
     );
     fs::write(&copy, format!("{before}{asking}{after}")).expect("the copy can be written");
-    let mut command = Command::new("chromium");
-    // As root it has no sandbox; a directory of its own keeps it from one that runs already.
-    command.args([
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--dump-dom",
-        "--virtual-time-budget=5000",
-    ]);
-    command.args(["--no-first-run", "--disable-extensions", "--window-size=1280,2400"]);
+    let mut command = chromium(directory.path());
+    command.args(["--virtual-time-budget=5000", "--window-size=1280,2400"]);
     // The numbers of Blink's `PreferredColorScheme`.
     let preferred = u8::from(scheme == Scheme::Light);
     command.arg(format!("--blink-settings=preferredColorScheme={preferred}"));
-    command.arg(format!("--user-data-dir={}", directory.path().join("profile").display()));
-    command.arg(format!("file://{}", copy.display())).env("HOME", directory.path()).stdin(Stdio::null());
-    let output = run(&mut command, DRAW);
+    answer_of(command.arg(format!("file://{}", copy.display())))
+}
+
+/// Opens a page that writes its answer down itself, once as it is and once for its picture.
+#[track_caller]
+pub fn draw(page: &Path, (width, height): (u64, u64), picture: &Path) -> Value {
+    let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+    let mut command = chromium(directory.path());
+    command.arg(format!("--window-size={width},{height}"));
+    // Icons are files beside the page.
+    command.args(["--virtual-time-budget=15000", "--hide-scrollbars", "--allow-file-access-from-files"]);
+    command.arg(format!("--screenshot={}", picture.display()));
+    answer_of(command.arg(format!("file://{}", page.display())))
+}
+
+fn chromium(home: &Path) -> Command {
+    let mut command = Command::new("chromium");
+    // As root it has no sandbox; a directory of its own keeps it from one that runs already.
+    command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
+    command.args(["--no-first-run", "--disable-extensions"]);
+    command.arg(format!("--user-data-dir={}", home.join("profile").display()));
+    command.env("HOME", home).stdin(Stdio::null());
+    command
+}
+
+/// What the page has written into its `<pre id="answer">`.
+#[track_caller]
+fn answer_of(command: &mut Command) -> Value {
+    let output = run(command, DRAW);
     let dom = output.stdout_text();
     let answer =
         dom.split_once("<pre id=\"answer\">").and_then(|(_, rest)| Some(rest.split_once("</pre>")?.0));

@@ -14,6 +14,7 @@
 //! | `NODEPROBE_TEST_ROTEL` | the `rotel-agent` executable |
 //! | `NODEPROBE_TEST_VICTORIA_METRICS` | the `victoria-metrics` executable |
 //! | `NODEPROBE_TEST_HELM_PYTHON` | a Python with the packages `helm-python-sdk` and `kubernetes-validate` |
+//! | `NODEPROBE_TEST_GRAFANA` | a directory whose `node_modules` has Grafana's components and esbuild |
 //! | `NODEPROBE_TEST_PROMETHEUS`, `NODEPROBE_TEST_PROMTOOL` | the `prometheus` and `promtool` executables |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
@@ -25,6 +26,7 @@ pub mod browser;
 pub mod chart;
 pub mod collector;
 pub mod contract;
+pub mod drawing;
 pub mod exec_trace;
 pub mod json_lines;
 pub mod load;
