@@ -55,6 +55,8 @@ pub(super) struct Panel {
     links: Vec<Value>,
     columns: Vec<Column>,
     words: Option<[&'static str; 2]>,
+    /// Series that are not in the panel's unit: the beginning of their names, and their unit.
+    beside: Option<(&'static str, &'static str)>,
 }
 
 /// A panel without queries yet.
@@ -77,6 +79,7 @@ pub(super) fn panel(kind: Kind, title: &'static str, unit: &'static str, descrip
         links: Vec::new(),
         columns: Vec::new(),
         words: None,
+        beside: None,
     }
 }
 
@@ -133,6 +136,12 @@ impl Panel {
     /// What 0 and 1 are called.
     pub(super) fn words(mut self, words: [&'static str; 2]) -> Self {
         self.words = Some(words);
+        self
+    }
+
+    /// Series whose name begins so have a unit of their own, and an axis at the right.
+    pub(super) fn beside(mut self, begin: &'static str, unit: &'static str) -> Self {
+        self.beside = Some((begin, unit));
         self
     }
 
@@ -249,7 +258,7 @@ impl Panel {
         }
     }
 
-    /// Units, and colours where a threshold says from where on, by column.
+    /// Units, and colours where a threshold says from where on, by column; and what is in another unit.
     fn overrides(&self) -> Value {
         let of_column = |column: &Column| {
             let mut properties = vec![json!({"id": "unit", "value": column.unit})];
@@ -260,7 +269,16 @@ impl Panel {
             }
             json!({"matcher": {"id": "byName", "options": column.heading}, "properties": properties})
         };
-        self.columns.iter().filter(|column| !column.unit.is_empty()).map(of_column).collect()
+        let beside = self.beside.map(|(begin, unit)| {
+            json!({"matcher": {"id": "byRegexp", "options": format!("/^{begin}/")}, "properties": [
+                {"id": "unit", "value": unit},
+                {"id": "custom.axisPlacement", "value": "right"},
+                // Which are numbers of the other unit.
+                {"id": "custom.thresholdsStyle", "value": {"mode": "off"}},
+            ]})
+        });
+        let columns = self.columns.iter().filter(|column| !column.unit.is_empty()).map(of_column);
+        columns.chain(beside).collect()
     }
 
     /// What Grafana calls the field of a column. The values of a lone query have no letter.

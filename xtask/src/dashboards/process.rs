@@ -238,6 +238,7 @@ fn blocked() -> Panel {
     .width(6)
     .threshold(thresholds::STDIO_BLOCKED)
     .query("blocked", share("", WRITE_BLOCKED, ""))
+    .beside("refused", "ops")
     .query("refused {{nodeprobe_stdio_stream}}", sum("nodeprobe_stdio_stream", &rate(WRITE_RETRIES, "")))
 }
 
@@ -315,7 +316,8 @@ fn modules() -> Panel {
         "Modules that V8 has compiled since the begin of observation. Ones that are still compiled under load are required inside of a request.",
     )
     .query("{{nodeprobe_module_type}}", sum("nodeprobe_module_type", &select(MODULES, "")))
-    .query("seconds per module", per_module)
+    .query("time per module", per_module)
+    .beside("time", "s")
 }
 
 fn startup() -> Panel {
@@ -352,5 +354,6 @@ fn sockets() -> Panel {
         "Bytes that wait in the kernel in TCP sockets whose reader is slow, and writes refused per second.",
     )
     .query("waiting", sum("", &select(SOCKET_BACKLOG, "")))
-    .query("refused per second", sum("", &rate(SOCKET_RETRIES, "")))
+    .query("refused", sum("", &rate(SOCKET_RETRIES, "")))
+    .beside("refused", "ops")
 }

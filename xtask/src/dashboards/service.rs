@@ -378,6 +378,7 @@ fn pool_tasks() -> Panel {
         sum("nodeprobe_thread_pool_task_type", &rate(POOL_TASKS, "")),
     )
     .query("waits now", sum("", &select(POOL_QUEUE, "")))
+    .beside("waits", "short")
 }
 
 fn sockets() -> Panel {
@@ -389,6 +390,7 @@ fn sockets() -> Panel {
          waits in the process comes on top.",
     )
     .query("waiting {{k8s_pod_name}} {{service_instance_id}}", sum(INSTANCE, &select(SOCKET_BACKLOG, "")))
-    .query("refused per second", sum("", &rate(SOCKET_RETRIES, "")))
+    .query("refused", sum("", &rate(SOCKET_RETRIES, "")))
+    .beside("refused", "ops")
     .link("Open the process", TO_PROCESS)
 }
