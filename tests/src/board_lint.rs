@@ -103,7 +103,12 @@ fn one_panel(title: &str, panel: &Value, faults: &mut Faults) {
     faults.unless(panel["datasource"]["uid"] == SOURCE, format!("{title}: its own data source"));
     let defaults = &panel["fieldConfig"]["defaults"];
     faults.unless(!text(&defaults["unit"]).is_empty(), format!("{title}: no unit"));
-    for link in defaults["links"].as_array().map_or(&[][..], Vec::as_slice) {
+    // Of the panel, and of single columns.
+    let overrides = panel["fieldConfig"]["overrides"].as_array().into_iter().flatten();
+    let properties = overrides.filter_map(|change| change["properties"].as_array()).flatten();
+    let of_columns =
+        properties.filter(|property| property["id"] == "links").map(|property| &property["value"]);
+    for link in of_columns.chain([&defaults["links"]]).filter_map(Value::as_array).flatten() {
         let url = text(&link["url"]);
         let to =
             url.strip_prefix("/d/nodeprobe-").and_then(|rest| rest.split('?').next()).unwrap_or_default();

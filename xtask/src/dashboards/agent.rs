@@ -125,9 +125,9 @@ fn missing() -> Panel {
 fn missing_table() -> Panel {
     panel(Table, "Services without a signal", "short", "Which service lacks which signal, in how many processes. nodeprobe ps on the host tells why.")
         .width(16)
-        .label("k8s_namespace_name", "Namespace")
-        .label("service_name", "Service")
-        .label("nodeprobe_signal", "Signal")
+        .label("k8s_namespace_name", "Namespace", 120)
+        .label("service_name", "Service", 180)
+        .label("nodeprobe_signal", "Signal", 160)
         .column(
             "Processes",
             "short",

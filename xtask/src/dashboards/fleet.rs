@@ -109,11 +109,11 @@ fn table() -> Panel {
         "Every service",
         "short",
         "One row per service. Utilization is the mean over its processes, heap and container memory those of its fullest process. \
-         Colours are the thresholds of nodeprobe diagnose. A click leads to the service.",
+         Colours are the thresholds of nodeprobe diagnose; the worst come first. A click on its name leads to the service.",
     )
-    .label("k8s_cluster_name", "Cluster")
-    .label("k8s_namespace_name", "Namespace")
-    .label("service_name", "Service")
+    .label("k8s_cluster_name", "Cluster", 90)
+    .label("k8s_namespace_name", "Namespace", 120)
+    .label("service_name", "Service", 180)
     .column("Processes", "short", None, processes)
     .column("Findings", "short", Some(ONE_IS_TOO_MANY), sum(SERVICE, &select(FINDING, "")))
     .column("Utilization", "percentunit", None, utilization_of(SERVICE))
@@ -121,8 +121,9 @@ fn table() -> Panel {
     .column("Stalled", "percentunit", Some(thresholds::STALLED), share(SERVICE, STALL_TIME, MAIN))
     .column("GC", "percentunit", Some(thresholds::GC), share(SERVICE, &format!("{GC}_sum"), ""))
     .column("Heap / limit", "percentunit", None, heap_of_limit(SERVICE))
-    .column("Memory / container", "percentunit", None, memory_of_limit(SERVICE))
+    .column("Memory / limit", "percentunit", None, memory_of_limit(SERVICE))
     .link("Open the service", ROW_TO_SERVICE)
+    .height(12)
 }
 
 fn findings_by_id() -> Panel {

@@ -34,6 +34,8 @@ struct Column {
     heading: &'static str,
     unit: &'static str,
     threshold: Option<Threshold>,
+    /// 0: what is left, in equal parts.
+    width: u64,
 }
 
 enum Source {
@@ -97,17 +99,24 @@ impl Panel {
         threshold: Option<Threshold>,
         expression: impl Into<String>,
     ) -> Self {
-        self.columns.push(Column { source: Source::Query(self.targets.len()), heading, unit, threshold });
+        self.columns.push(Column {
+            source: Source::Query(self.targets.len()),
+            heading,
+            unit,
+            threshold,
+            width: 0,
+        });
         self.query(heading, expression)
     }
 
-    /// A label that is a column of a table.
-    pub(super) fn label(mut self, name: &str, heading: &'static str) -> Self {
+    /// A label that is a column of a table, so many pixels wide.
+    pub(super) fn label(mut self, name: &str, heading: &'static str, width: u64) -> Self {
         self.columns.push(Column {
             source: Source::Label(name.to_owned()),
             heading,
             unit: "",
             threshold: None,
+            width,
         });
         self
     }
@@ -189,8 +198,9 @@ impl Panel {
 
     fn defaults(&self) -> Value {
         let by_threshold = matches!(self.kind, Kind::Stat | Kind::Bars | Kind::States);
+        let links: &[Value] = if self.kind == Kind::Table { &[] } else { &self.links };
         let mut defaults = json!({
-            "unit": self.unit, "thresholds": steps(self.threshold), "links": self.links, "custom": self.custom(),
+            "unit": self.unit, "thresholds": steps(self.threshold), "links": links, "custom": self.custom(),
             "color": {"mode": if by_threshold { "thresholds" } else { "palette-classic" }},
             "mappings": self.mappings(), "noValue": if self.kind == Kind::Stat { "no data" } else { "" },
         });
@@ -213,7 +223,10 @@ impl Panel {
                 "thresholdsStyle": {"mode": if self.threshold.is_some() { "dashed" } else { "off" }},
             }),
             Kind::Heatmap => json!({"scaleDistribution": {"type": "linear"}}),
-            Kind::Table => json!({"align": "auto", "cellOptions": {"type": "auto"}, "filterable": true}),
+            Kind::Table => json!({
+                // Grafana's least width of 150 would push the last of eleven columns out of sight.
+                "align": "auto", "cellOptions": {"type": "auto"}, "filterable": true, "minWidth": 80,
+            }),
             Kind::States => json!({"fillOpacity": 70, "lineWidth": 0}),
             Kind::Stat | Kind::Bars => json!({}),
         }
@@ -249,7 +262,7 @@ impl Panel {
                 "rowsFrame": {"layout": "auto"}, "tooltip": {"mode": "single", "yHistogram": false},
                 "yAxis": {"axisPlacement": "left", "reverse": false, "unit": "s"},
             }),
-            Kind::Table => json!({"cellHeight": "sm", "showHeader": true}),
+            Kind::Table => json!({"cellHeight": "sm", "showHeader": true, "sortBy": self.worst_first()}),
             Kind::States => json!({
                 "alignValue": "left", "mergeValues": true, "rowHeight": 0.9, "showValue": "never",
                 "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true},
@@ -258,10 +271,32 @@ impl Panel {
         }
     }
 
+    /// By the columns that have colours: who needs somebody stands at the top.
+    fn worst_first(&self) -> Value {
+        let colored = self.columns.iter().filter(|column| column.threshold.is_some());
+        colored.map(|column| json!({"displayName": column.heading, "desc": true})).collect()
+    }
+
     /// Units, and colours where a threshold says from where on, by column; and what is in another unit.
     fn overrides(&self) -> Value {
+        // What a row is about: a link on every column would make all of them blue.
+        let labels = self.columns.iter().filter(|column| matches!(column.source, Source::Label(_)));
+        let key = labels.last().map(|column| column.heading).filter(|_| !self.links.is_empty());
         let of_column = |column: &Column| {
-            let mut properties = vec![json!({"id": "unit", "value": column.unit})];
+            let mut properties = Vec::new();
+            if !column.unit.is_empty() {
+                properties.push(json!({"id": "unit", "value": column.unit}));
+            }
+            if column.unit == "percentunit" {
+                // Three digits of each would make the small ones look like the great ones.
+                properties.push(json!({"id": "decimals", "value": 1}));
+            }
+            if column.width > 0 {
+                properties.push(json!({"id": "custom.width", "value": column.width}));
+            }
+            if Some(column.heading) == key {
+                properties.push(json!({"id": "links", "value": self.links}));
+            }
             if column.threshold.is_some() {
                 properties.push(json!({"id": "thresholds", "value": steps(column.threshold)}));
                 properties.push(json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}));
@@ -277,7 +312,7 @@ impl Panel {
                 {"id": "custom.thresholdsStyle", "value": {"mode": "off"}},
             ]})
         });
-        let columns = self.columns.iter().filter(|column| !column.unit.is_empty()).map(of_column);
+        let columns = self.columns.iter().map(of_column).filter(|change| change["properties"] != json!([]));
         columns.chain(beside).collect()
     }
 

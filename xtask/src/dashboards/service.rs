@@ -50,12 +50,12 @@ fn table() -> Panel {
         Table,
         "Processes",
         "short",
-        "One row per process, with the thresholds of nodeprobe diagnose as colours. A click leads to it.",
+        "One row per process, with the thresholds of nodeprobe diagnose as colours; the worst come first. A click on its name leads to it.",
     )
-    .label("k8s_namespace_name", "Namespace")
-    .label("service_name", "Service")
-    .label("k8s_pod_name", "Pod")
-    .label("service_instance_id", "Instance")
+    .label("k8s_namespace_name", "Namespace", 120)
+    .label("service_name", "Service", 180)
+    .label("k8s_pod_name", "Pod", 190)
+    .label("service_instance_id", "Instance", 260)
     .column("Up for", "s", None, max(INSTANCE, &select(UPTIME, "")))
     .column("Findings", "short", Some(Threshold(1.0, None)), sum(INSTANCE, &select(FINDING, "")))
     .column("Utilization", "percentunit", None, max(INSTANCE, &select(UTILIZATION, MAIN)))
