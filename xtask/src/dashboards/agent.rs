@@ -59,7 +59,7 @@ fn probes() -> Panel {
 fn lost_now() -> Panel {
     panel(Stat, "Events lost", "short", "Things that happened in the last hour and were not recorded. Anything but 0 means that other boards show too little.")
         .threshold(ONE_IS_TOO_MANY)
-        .query("lost", format!("sum(increase({}[1h]))", select(AGENT_LOST, "")))
+        .query("lost", format!("round(sum(increase({}[1h])))", select(AGENT_LOST, "")))
 }
 
 fn failed_now() -> Panel {
@@ -73,7 +73,7 @@ fn failed_now() -> Panel {
     .query(
         "failed",
         format!(
-            "sum(increase({}[1h]))",
+            "round(sum(increase({}[1h])))",
             select(AGENT_EXPORTS, r#"nodeprobe_export_outcome=~"failure|partial""#)
         ),
     )
@@ -102,6 +102,9 @@ fn exports() -> Panel {
         "Exports delivered, delivered in part, and failed after all retries, per second.",
     )
     .query("{{nodeprobe_export_outcome}}", sum("nodeprobe_export_outcome", &rate(AGENT_EXPORTS, "")))
+    .color("success", "green")
+    .color("partial", "orange")
+    .color("failure", "red")
 }
 
 fn stall_logs() -> Panel {

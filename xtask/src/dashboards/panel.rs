@@ -57,6 +57,10 @@ pub(super) struct Panel {
     links: Vec<Value>,
     columns: Vec<Column>,
     words: Option<[&'static str; 2]>,
+    /// What less than this is is bad.
+    least: Option<f64>,
+    /// Names of series and their colours.
+    colors: Vec<(&'static str, &'static str)>,
     /// Series that are not in the panel's unit: the beginning of their names, and their unit.
     beside: Option<(&'static str, &'static str)>,
 }
@@ -81,6 +85,8 @@ pub(super) fn panel(kind: Kind, title: &'static str, unit: &'static str, descrip
         links: Vec::new(),
         columns: Vec::new(),
         words: None,
+        least: None,
+        colors: Vec::new(),
         beside: None,
     }
 }
@@ -148,6 +154,18 @@ impl Panel {
         self
     }
 
+    /// The less is the bad.
+    pub(super) fn at_least(mut self, least: f64) -> Self {
+        self.least = Some(least);
+        self
+    }
+
+    /// A series whose colour means something.
+    pub(super) fn color(mut self, name: &'static str, color: &'static str) -> Self {
+        self.colors.push((name, color));
+        self
+    }
+
     /// Series whose name begins so have a unit of their own, and an axis at the right.
     pub(super) fn beside(mut self, begin: &'static str, unit: &'static str) -> Self {
         self.beside = Some((begin, unit));
@@ -197,11 +215,18 @@ impl Panel {
     }
 
     fn defaults(&self) -> Value {
-        let by_threshold = matches!(self.kind, Kind::Stat | Kind::Bars | Kind::States);
+        let color = match self.kind {
+            // Green says that all is well, which nobody has judged.
+            Kind::Stat | Kind::Bars if self.threshold.is_none() && self.least.is_none() => {
+                json!({"mode": "fixed", "fixedColor": "blue"})
+            }
+            Kind::Stat | Kind::Bars | Kind::States => json!({"mode": "thresholds"}),
+            Kind::Lines | Kind::Stacked | Kind::Heatmap | Kind::Table => json!({"mode": "palette-classic"}),
+        };
         let links: &[Value] = if self.kind == Kind::Table { &[] } else { &self.links };
         let mut defaults = json!({
-            "unit": self.unit, "thresholds": steps(self.threshold), "links": links, "custom": self.custom(),
-            "color": {"mode": if by_threshold { "thresholds" } else { "palette-classic" }},
+            "unit": self.unit, "thresholds": self.steps(), "links": links, "custom": self.custom(),
+            "color": color,
             "mappings": self.mappings(), "noValue": if self.kind == Kind::Stat { "no data" } else { "" },
         });
         if matches!(self.kind, Kind::Lines | Kind::Stacked | Kind::Bars | Kind::Stat) {
@@ -230,6 +255,11 @@ impl Panel {
             Kind::States => json!({"fillOpacity": 70, "lineWidth": 0}),
             Kind::Stat | Kind::Bars => json!({}),
         }
+    }
+
+    fn steps(&self) -> Value {
+        let Some(least) = self.least else { return steps(self.threshold) };
+        json!({"mode": "absolute", "steps": [{"color": "orange", "value": null}, {"color": "green", "value": least}]})
     }
 
     fn mappings(&self) -> Value {
@@ -313,7 +343,12 @@ impl Panel {
             ]})
         });
         let columns = self.columns.iter().map(of_column).filter(|change| change["properties"] != json!([]));
-        columns.chain(beside).collect()
+        let colors = self.colors.iter().map(|(name, color)| {
+            json!({"matcher": {"id": "byName", "options": name}, "properties": [
+                {"id": "color", "value": {"mode": "fixed", "fixedColor": color}},
+            ]})
+        });
+        columns.chain(beside).chain(colors).collect()
     }
 
     /// What Grafana calls the field of a column. The values of a lone query have no letter.

@@ -102,6 +102,7 @@ fn signals() -> Panel {
         "1: observed; 0: not, and the panels that need it are empty. nodeprobe ps on the host tells why.",
     )
     .words(["missing", "observed"])
+    .at_least(1.0)
     .whole()
     .width(10)
     .height(10)
