@@ -234,6 +234,11 @@ impl Panel {
         }
         if let Some(max) = self.max {
             defaults["max"] = max.into();
+        } else if matches!(self.kind, Kind::Lines | Kind::Stacked) {
+            // Beside an end that is given Grafana would take the lesser.
+            let least = |Threshold(warning, _)| warning * 1.2;
+            defaults["custom"]["axisSoftMax"] =
+                self.threshold.map_or_else(|| least_axis(self.unit), least).into();
         }
         defaults
     }
@@ -338,6 +343,7 @@ impl Panel {
             json!({"matcher": {"id": "byRegexp", "options": format!("/^{begin}/")}, "properties": [
                 {"id": "unit", "value": unit},
                 {"id": "custom.axisPlacement", "value": "right"},
+                {"id": "custom.axisSoftMax", "value": least_axis(unit)},
                 // Which are numbers of the other unit.
                 {"id": "custom.thresholdsStyle", "value": {"mode": "off"}},
             ]})
@@ -382,6 +388,16 @@ fn steps(threshold: Option<Threshold>) -> Value {
         steps.extend(critical.map(|critical| json!({"color": "red", "value": critical})));
     }
     json!({"mode": "absolute", "steps": steps})
+}
+
+/// How far an axis reaches at least. One of nothing but zeros would reach to 100, which is 10000 % or two minutes.
+fn least_axis(unit: &str) -> f64 {
+    match unit {
+        "percentunit" => 0.01,
+        "s" => 0.001,
+        "bytes" | "Bps" => 1024.0,
+        _ => 1.0,
+    }
 }
 
 /// Names of queries: A, B, and so on.
