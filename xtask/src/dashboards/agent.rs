@@ -121,13 +121,14 @@ fn stall_logs() -> Panel {
 fn missing() -> Panel {
     panel(Bars, "Processes without a signal", "short", "In how many processes a signal is not observed; 0 is best. Stripped builds and old kernels lack some.")
         .threshold(ONE_IS_TOO_MANY)
-        .height(9)
+        .height(12)
         .query("{{nodeprobe_signal}}", r#"count by (nodeprobe_signal) (nodeprobe_signal_available{k8s_cluster_name=~"$cluster"}) - sum by (nodeprobe_signal) (nodeprobe_signal_available{k8s_cluster_name=~"$cluster"})"#)
 }
 
 fn missing_table() -> Panel {
     panel(Table, "Services without a signal", "short", "Which service lacks which signal, in how many processes. nodeprobe ps on the host tells why.")
         .width(16)
+        .height(12)
         .label("k8s_namespace_name", "Namespace", 120)
         .label("service_name", "Service", 180)
         .label("nodeprobe_signal", "Signal", 160)

@@ -135,7 +135,7 @@ fn findings_by_id() -> Panel {
     )
     .threshold(ONE_IS_TOO_MANY)
     .query("{{nodeprobe_finding_id}}", sum("nodeprobe_finding_id", &select(FINDING, "")))
-    .height(10)
+    .height(12)
 }
 
 fn findings_over_time() -> Panel {
@@ -151,7 +151,7 @@ fn findings_over_time() -> Panel {
     .query("{{service_name}}: {{nodeprobe_finding_id}}", format!("{found} == 1"))
     .link("Open the service", TO_SERVICE)
     .width(16)
-    .height(10)
+    .height(12)
 }
 
 fn utilization() -> Panel {

@@ -31,7 +31,7 @@ pub(super) fn board() -> Board {
         rows: vec![
             ("Now", vec![uptime(), utilization_now(), under_way(), rss_now(), cpu_now(), findings_now()]),
             ("Findings and signals", vec![findings(), signals()]),
-            ("Event loop", vec![turns(), causes(), utilization(), loop_time(), percentiles(), stalls()]),
+            ("Event loop", vec![turns(), causes(), stalls(), utilization(), loop_time(), percentiles()]),
             ("CPU and memory", vec![cpu(), memory(), heap(), gc_share(), pause_heat_map(), pauses()]),
             ("Output", vec![writes(), blocked(), bytes(), logging()]),
             (
@@ -90,7 +90,7 @@ fn findings() -> Panel {
     .words(["well", "found"])
     .threshold(Threshold(1.0, None))
     .width(14)
-    .height(10)
+    .height(12)
     .query("{{nodeprobe_finding_id}}", max("nodeprobe_finding_id", &select(FINDING, "")))
 }
 
@@ -105,7 +105,7 @@ fn signals() -> Panel {
     .at_least(1.0)
     .whole()
     .width(10)
-    .height(10)
+    .height(12)
     .query("{{nodeprobe_signal}}", format!("min by (nodeprobe_signal) ({})", select(SIGNAL_AVAILABLE, "")))
 }
 
@@ -123,7 +123,7 @@ fn causes() -> Panel {
         "percentunit",
         "What the turns of at least 50 ms of the main thread were spent with, as a share of its time.",
     )
-    .width(12)
+    .width(6)
     .query("{{nodeprobe_stall_cause}}", share_by("", "nodeprobe_stall_cause", STALL_TIME, MAIN))
 }
 
@@ -165,6 +165,7 @@ fn stalls() -> Panel {
         "s",
         "Duration of the turns of at least 50 ms, under the cause that took the greatest part.",
     )
+    .width(6)
     .query("{{nodeprobe_stall_cause}}", quantile("0.99", "nodeprobe_stall_cause", STALL, MAIN))
 }
 

@@ -18,7 +18,8 @@ pub(super) const INSTANCE: &str = concat!(
     "k8s_cluster_name, k8s_namespace_name, k8s_pod_name, k8s_container_name, ",
     "service_namespace, service_name, service_instance_id"
 );
-pub(super) const INSTANCE_LEGEND: &str = "{{service_name}} {{k8s_pod_name}} {{service_instance_id}}";
+/// In Kubernetes namespace, pod and container, so a legend needs no more.
+pub(super) const INSTANCE_LEGEND: &str = "{{service_instance_id}}";
 pub(super) const MAIN: &str = r#"nodeprobe_thread_type="main""#;
 
 /// `metric{@, more}`

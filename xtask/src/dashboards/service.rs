@@ -29,7 +29,7 @@ pub(super) fn board() -> Board {
         selector: SELECTOR,
         rows: vec![
             ("Processes", vec![table(), findings()]),
-            ("Event loop", vec![heat_map(), causes(), utilization(), turns(), longest(), stalls()]),
+            ("Event loop", vec![heat_map(), causes(), stalls(), utilization(), turns(), longest()]),
             (
                 "Memory and garbage collection",
                 vec![gc_share(), pauses(), heap(), heap_of_limit(), rss(), rss_of_limit()],
@@ -54,7 +54,6 @@ fn table() -> Panel {
     )
     .label("k8s_namespace_name", "Namespace", 120)
     .label("service_name", "Service", 180)
-    .label("k8s_pod_name", "Pod", 190)
     .label("service_instance_id", "Instance", 260)
     .column("Up for", "s", None, max(INSTANCE, &select(UPTIME, "")))
     .column("Findings", "short", Some(Threshold(1.0, None)), sum(INSTANCE, &select(FINDING, "")))
@@ -101,7 +100,7 @@ fn causes() -> Panel {
         "What the turns of at least 50 ms were spent with, as a share of the time of the main event loops. From 5 % of code \
          (javascript, native, compile, on_cpu) on nodeprobe warns; sync_io from 2 %, child_process from 1 %.",
     )
-    .width(12)
+    .width(6)
     .query("{{nodeprobe_stall_cause}}", share_by("", "nodeprobe_stall_cause", STALL_TIME, MAIN))
 }
 
@@ -114,7 +113,7 @@ fn utilization() -> Panel {
     )
     .whole()
     .query(
-        "{{nodeprobe_thread_type}} {{k8s_pod_name}} {{service_instance_id}}",
+        "{{nodeprobe_thread_type}} {{service_instance_id}}",
         max(&format!("{INSTANCE}, nodeprobe_thread_type"), &select(UTILIZATION, "")),
     )
     .link("Open the process", TO_PROCESS)
@@ -151,6 +150,7 @@ fn stalls() -> Panel {
         "ops",
         "Turns of at least 50 ms, each under the cause that took the greatest part of it.",
     )
+    .width(6)
     .query("{{nodeprobe_stall_cause}}", sum("nodeprobe_stall_cause", &rate(&format!("{STALL}_count"), MAIN)))
 }
 
@@ -301,7 +301,7 @@ fn deopts() -> Panel {
         "How often V8 threw away optimised code. From five per second in one function on, going on for the minute, nodeprobe warns.",
     )
     .threshold(thresholds::DEOPTS_PER_S)
-    .query("{{nodeprobe_jit_deopt_kind}} {{k8s_pod_name}} {{service_instance_id}}", sum(&format!("nodeprobe_jit_deopt_kind, {INSTANCE}"), &rate(DEOPTS, "")))
+    .query("{{nodeprobe_jit_deopt_kind}} {{service_instance_id}}", sum(&format!("nodeprobe_jit_deopt_kind, {INSTANCE}"), &rate(DEOPTS, "")))
     .link("Open the process", TO_PROCESS)
 }
 
@@ -350,7 +350,7 @@ fn startup() -> Panel {
          the first turn on nodeprobe warns, 5 s are critical.",
     )
     .threshold(thresholds::STARTUP_S)
-    .query("{{nodeprobe_startup_phase}} {{k8s_pod_name}} {{service_instance_id}}", max(&format!("nodeprobe_startup_phase, {INSTANCE}"), &select(STARTUP, "")))
+    .query("{{nodeprobe_startup_phase}} {{service_instance_id}}", max(&format!("nodeprobe_startup_phase, {INSTANCE}"), &select(STARTUP, "")))
     .link("Open the process", TO_PROCESS)
 }
 
@@ -389,7 +389,7 @@ fn sockets() -> Panel {
         "Bytes that wait in the kernel in TCP sockets whose reader is slower than the process; beside it refused writes per second. What \
          waits in the process comes on top.",
     )
-    .query("waiting {{k8s_pod_name}} {{service_instance_id}}", sum(INSTANCE, &select(SOCKET_BACKLOG, "")))
+    .query("waiting {{service_instance_id}}", sum(INSTANCE, &select(SOCKET_BACKLOG, "")))
     .query("refused", sum("", &rate(SOCKET_RETRIES, "")))
     .beside("refused", "ops")
     .link("Open the process", TO_PROCESS)
