@@ -106,6 +106,7 @@ fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
             "NODEPROBE_TEST_PROMTOOL",
             setup::collectors::prometheus_path(workspace, "promtool").map(Into::into),
         ),
+        ("NODEPROBE_TEST_OTELCOL", setup::otelcol::path(workspace).map(Into::into)),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

@@ -4,9 +4,11 @@
 pub(crate) mod apt;
 mod bpf;
 pub(crate) mod collectors;
+mod containers;
 pub(crate) mod grafana;
 pub(crate) mod helm;
 pub(crate) mod nodes;
+pub(crate) mod otelcol;
 
 use crate::{child, workspace::Workspace};
 use anyhow::Result;
@@ -64,7 +66,11 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<Vec<String>> {
 /// What only `cargo xtask test --cluster` uses, on top of [`for_tests`].
 pub(crate) fn for_cluster(workspace: &Workspace) -> Result<Vec<String>> {
     let _lock = workspace.lock()?;
-    Ok(missing_of([("Grafana's components", grafana::ensure(workspace))]))
+    Ok(missing_of([
+        ("Grafana's components", grafana::ensure(workspace)),
+        ("podman, runc and buildah", containers::ensure()),
+        ("OpenTelemetry Collector", otelcol::ensure(workspace)),
+    ]))
 }
 
 /// A sentence for each part that could not be installed.
