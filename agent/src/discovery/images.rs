@@ -127,6 +127,9 @@ pub(super) struct Images {
     by_contents: HashMap<Contents, Arc<Binary>>,
     /// Files that cannot be analysed, so that they are complained about once.
     broken: HashMap<FileKey, String>,
+    /// Asked for once. The governor has the lock of the kernel's side while it attaches to a process, which takes tenths of a
+    /// second where processes come and go: whoever waited for it with each process would not see the short-lived ones in time.
+    accepts_gc_stop: OnceCell<bool>,
 }
 
 impl Images {
@@ -206,7 +209,9 @@ impl Images {
             .map(|image| Arc::clone(&image.binary))
             .collect();
         let references: Vec<&Binary> = binaries.iter().map(AsRef::as_ref).collect();
-        let mut plan = plan(&references, lock_kernel(kernel).accepts(Hook::GcStop.name()));
+        let accepts_gc_stop =
+            *self.accepts_gc_stop.get_or_init(|| lock_kernel(kernel).accepts(Hook::GcStop.name()));
+        let mut plan = plan(&references, accepts_gc_stop);
         let mut refused: BTreeMap<Hook, String> = BTreeMap::new();
         for (index, (file, key)) in files.iter().zip(&keys).enumerate() {
             let Some(image) = self.by_key.get_mut(key) else { continue };
