@@ -321,6 +321,10 @@ impl Daemon {
         Self { running: Running::start(&mut command) }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.running.process.pid()
+    }
+
     pub fn stderr(&self) -> String {
         self.running.stderr()
     }

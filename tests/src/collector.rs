@@ -43,11 +43,13 @@ pub(crate) fn wait_for_port(port: u16) {
     });
 }
 
-/// `rotel`, printing all it receives. Can be killed and started again on the same ports.
+/// `rotel`, printing all it receives or handing it on. Can be killed and started again on the same ports.
 pub struct Rotel {
     executable: PathBuf,
     pub grpc_port: u16,
     pub http_port: u16,
+    /// Where all it receives goes, and how.
+    exporter: Vec<String>,
     process: Option<OwnedProcess>,
     directory: TempDir,
 }
@@ -58,11 +60,29 @@ impl Rotel {
     /// # Errors
     /// Says what is missing.
     pub fn start() -> Result<Self, String> {
+        Self::exporting("blackhole")
+    }
+
+    /// Starts it on free ports; it sends metrics on, by HTTP.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn forwarding_to(url: &str) -> Result<Self, String> {
+        // It asks for a place for traces as well, of which there are none.
+        let nowhere = "http://127.0.0.1:1";
+        Self::exporting(&format!(
+            "otlp --otlp-exporter-protocol http --otlp-exporter-endpoint {nowhere} \
+             --otlp-exporter-metrics-endpoint {url}"
+        ))
+    }
+
+    fn exporting(exporter: &str) -> Result<Self, String> {
         let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
         let mut rotel = Self {
             executable: executable("NODEPROBE_TEST_ROTEL")?,
             grpc_port: free_port(),
             http_port: free_port(),
+            exporter: exporter.split(' ').map(str::to_owned).collect(),
             process: None,
             directory,
         };
@@ -76,7 +96,7 @@ impl Rotel {
         let log = OpenOptions::new().create(true).write(true).truncate(true).open(self.log_path());
         let log = log.expect("the log can be opened");
         let mut command = Command::new(&self.executable);
-        command.args(["start", "--exporter", "blackhole", "--debug-log", "metrics"]);
+        command.args(["start", "--exporter"]).args(&self.exporter).args(["--debug-log", "metrics"]);
         command
             .args(["--debug-log-verbosity", "detailed", "--pid-file"])
             .arg(self.directory.path().join("pid"));

@@ -16,6 +16,7 @@
 //! | `NODEPROBE_TEST_HELM_PYTHON` | a Python with the packages `helm-python-sdk` and `kubernetes-validate` |
 //! | `NODEPROBE_TEST_GRAFANA` | a directory whose `node_modules` has Grafana's components and esbuild |
 //! | `NODEPROBE_TEST_PROMETHEUS`, `NODEPROBE_TEST_PROMTOOL` | the `prometheus` and `promtool` executables |
+//! | `NODEPROBE_TEST_OTELCOL` | the OpenTelemetry Collector built from `collector/main.go` |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 
@@ -23,8 +24,10 @@ pub mod agent;
 pub mod board_lint;
 pub mod boards;
 pub mod browser;
+pub mod chain;
 pub mod chart;
 pub mod collector;
+pub mod containers;
 pub mod contract;
 pub mod drawing;
 pub mod exec_trace;
@@ -32,11 +35,14 @@ pub mod json_lines;
 pub mod load;
 pub mod memory_group;
 pub mod node;
+pub mod oracle;
+pub mod otelcol;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
 pub mod recording;
 pub mod report;
+pub mod resources;
 pub mod rootfs;
 pub mod rotel_log;
 pub mod sched_trace;

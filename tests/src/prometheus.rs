@@ -36,7 +36,7 @@ fn directory() -> TempDir {
     TempDir::new_in(target_tmp()).expect("a scratch directory can be made")
 }
 
-/// Prometheus with the rules of helm/nodeprobe, evaluated each second.
+/// Prometheus, as a rule with the rules of helm/nodeprobe, evaluated each second.
 pub struct Prometheus(Server);
 
 impl Prometheus {
@@ -45,14 +45,26 @@ impl Prometheus {
     /// # Errors
     /// Says what is missing.
     pub fn start() -> Result<Self, String> {
-        let mut command = Command::new(executable("NODEPROBE_TEST_PROMETHEUS")?);
-        let (directory, port) = (directory(), free_port());
         let rules =
             workspace_file("helm/nodeprobe/rules").canonicalize().map_err(|error| error.to_string())?;
-        let settings = format!(
+        Self::with_settings(&format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{}/*.yaml\"]\n",
             rules.display()
-        );
+        ))
+    }
+
+    /// Starts it without the rules, which look at the series of five minutes each second: that is most of the work where hundreds
+    /// of processes come and go.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn without_rules() -> Result<Self, String> {
+        Self::with_settings("global: {scrape_interval: 1s}\n")
+    }
+
+    fn with_settings(settings: &str) -> Result<Self, String> {
+        let mut command = Command::new(executable("NODEPROBE_TEST_PROMETHEUS")?);
+        let (directory, port) = (directory(), free_port());
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, settings).expect("a file can be written");
         command.arg(format!("--config.file={}", file.display()));
@@ -76,14 +88,27 @@ impl VmAgent {
     /// # Errors
     /// Says what is missing.
     pub fn start(database: &VictoriaMetrics, prometheus: Option<&Prometheus>) -> Result<Self, String> {
+        let ports = [Some(database.port), prometheus.map(Prometheus::port)];
+        Self::writing_to(ports.into_iter().flatten())
+    }
+
+    /// Starts it for Prometheus alone.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn to_prometheus(prometheus: &Prometheus) -> Result<Self, String> {
+        Self::writing_to([prometheus.port()])
+    }
+
+    fn writing_to(ports: impl IntoIterator<Item = u16>) -> Result<Self, String> {
         let victoria_metrics = executable("NODEPROBE_TEST_VICTORIA_METRICS")?;
         let names = ["vmagent", "vmagent-prod"].map(|name| victoria_metrics.with_file_name(name));
         let vmagent = names.iter().find(|path| path.exists()).ok_or("no vmagent beside VictoriaMetrics")?;
         let (directory, port) = (directory(), free_port());
         let mut command = Command::new(vmagent);
         command.arg(format!("-httpListenAddr=127.0.0.1:{port}"));
-        for port in [Some(database.port), prometheus.map(Prometheus::port)].into_iter().flatten() {
-            command.arg(format!("-remoteWrite.url=http://127.0.0.1:{port}/api/v1/write"));
+        for database in ports {
+            command.arg(format!("-remoteWrite.url=http://127.0.0.1:{database}/api/v1/write"));
         }
         command.arg(format!("-remoteWrite.tmpDataPath={}", directory.path().join("buffer").display()));
         command.args([

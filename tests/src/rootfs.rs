@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -22,19 +23,26 @@ impl Rootfs {
         for directory in ["proc", "dev", "tmp", "app"] {
             fs::create_dir_all(root.path().join(directory)).expect("the root file system can be made");
         }
-        root.add(&node.binary, Path::new("/usr/local/bin/node"));
-        let output = Command::new("ldd").arg(&node.binary).output().expect("ldd is there");
-        for word in
-            String::from_utf8_lossy(&output.stdout).split_whitespace().filter(|word| word.starts_with('/'))
-        {
-            root.add(Path::new(word), Path::new(word));
-        }
-        let workloads = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
-        for entry in fs::read_dir(workloads).expect("the workloads are there").flatten() {
+        root.add_program(&node.binary, Path::new("/usr/local/bin/node"));
+        for entry in fs::read_dir(workloads()).expect("the workloads are there").flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "js") {
                 root.add(&entry.path(), &Path::new("/app").join(entry.file_name()));
             }
         }
+        root
+    }
+
+    /// The same with the services of `workloads/failure-modes`, the programs they call, and a `/tmp` for everybody.
+    pub fn with_services(node: &Node) -> Self {
+        let root = Self::with(node);
+        for program in ["/bin/sh", "/bin/sleep", "/bin/cat"] {
+            root.add_program(Path::new(program), Path::new(program));
+        }
+        root.add_tree(&workloads().join("failure-modes"), Path::new("/app/failure-modes"));
+        let everybody = fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(root.path().join("tmp"), everybody).expect("our own directory");
+        // The scratch directory is ours alone, and the root of a container is for its user too.
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("our own directory");
         root
     }
 
@@ -45,6 +53,28 @@ impl Rootfs {
     /// Where a workload inside writes its notes.
     pub fn oracle(&self) -> PathBuf {
         self.path().join("tmp/oracle.jsonl")
+    }
+
+    /// A program and the libraries it is linked to.
+    fn add_program(&self, from: &Path, to: &Path) {
+        self.add(from, to);
+        let output = Command::new("ldd").arg(from).output().expect("ldd is there");
+        for word in
+            String::from_utf8_lossy(&output.stdout).split_whitespace().filter(|word| word.starts_with('/'))
+        {
+            self.add(Path::new(word), Path::new(word));
+        }
+    }
+
+    fn add_tree(&self, from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).expect("the workloads are there").flatten() {
+            let to = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                self.add_tree(&entry.path(), &to);
+            } else {
+                self.add(&entry.path(), &to);
+            }
+        }
     }
 
     fn add(&self, from: &Path, to: &Path) {
@@ -69,4 +99,8 @@ impl Rootfs {
         });
         (process, pid)
     }
+}
+
+fn workloads() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads")
 }

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{ChildStdin, Command, ExitStatus, Stdio},
@@ -12,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Node, node::target_tmp, process::OwnedProcess, wait::eventually};
+use crate::{Node, node::target_tmp, oracle::Oracle, process::OwnedProcess};
 
 /// How long a workload may take to start on a loaded machine.
 const START: Duration = Duration::from_secs(20);
@@ -83,9 +82,8 @@ impl Plan {
 
     fn spawn(self, mut command: Command) -> Workload {
         let directory = TempDir::new_in(notes_directory()).expect("a scratch directory can be made");
-        let oracle = directory.path().join("oracle.jsonl");
-        fs::write(&oracle, "").expect("the oracle's file can be made");
-        command.env("NODEPROBE_ORACLE", &oracle).envs(self.environment);
+        let oracle = Oracle::at(directory.path().join("oracle.jsonl"));
+        command.env("NODEPROBE_ORACLE", oracle.path()).envs(self.environment);
         command.stdin(Stdio::piped()).stdout(self.stdout).stderr(self.stderr);
         if let Some(path) = self.working_directory {
             command.current_dir(path);
@@ -97,7 +95,7 @@ impl Plan {
 }
 
 /// In memory, where there is such a place: on a disk, writing a note down could be the stall.
-fn notes_directory() -> PathBuf {
+pub(crate) fn notes_directory() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { target_tmp() }
 }
@@ -106,7 +104,7 @@ fn notes_directory() -> PathBuf {
 pub struct Workload {
     process: OwnedProcess,
     stdin: Option<ChildStdin>,
-    oracle: PathBuf,
+    oracle: Oracle,
     _directory: TempDir,
 }
 
@@ -169,15 +167,12 @@ impl Workload {
 
     /// What Node has written down so far: complete lines only.
     pub fn oracle(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.oracle).expect("the oracle's file exists");
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        let parse = |line| serde_json::from_str(line).expect("the workload writes JSON");
-        complete.lines().filter(|line| !line.is_empty()).map(parse).collect()
+        self.oracle.all()
     }
 
     /// All notes of a type so far.
     pub fn notes(&self, kind: &str) -> Vec<Value> {
-        self.oracle().into_iter().filter(|note| note["type"] == kind).collect()
+        self.oracle.notes(kind)
     }
 
     /// Waits for the first note of a type.
@@ -189,16 +184,13 @@ impl Workload {
     /// Waits for a note that may take longer than others.
     #[track_caller]
     pub fn wait_for_within(&self, kind: &str, limit: Duration) -> Value {
-        eventually(&format!("a note of type {kind} from Node"), limit, || self.notes(kind).into_iter().next())
+        self.oracle.wait_for_nth(kind, 1, limit).swap_remove(0)
     }
 
     /// Waits until there are `count` notes of a type.
     #[track_caller]
     pub fn wait_for_nth(&self, kind: &str, count: usize) -> Vec<Value> {
-        eventually(&format!("note {count} of type {kind} from Node"), START, || {
-            let notes = self.notes(kind);
-            (notes.len() >= count).then_some(notes)
-        })
+        self.oracle.wait_for_nth(kind, count, START)
     }
 }
 
