@@ -133,7 +133,7 @@ impl Chain {
             last.set((expected, found));
             observe_for(Duration::from_millis(200));
         }
-        let (expected, found) = last.get();
-        panic!("{what}: Node counted {expected}, Prometheus has {found} for {expression}");
+        let ((expected, found), series) = (last.get(), self.ask(expression));
+        panic!("{what}: Node counted {expected}, Prometheus has {found} for {expression}: {series:?}");
     }
 }

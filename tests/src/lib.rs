@@ -23,6 +23,7 @@
 pub mod agent;
 pub mod board_lint;
 pub mod boards;
+pub mod bpf_maps;
 pub mod browser;
 pub mod chain;
 pub mod chart;
@@ -37,6 +38,7 @@ pub mod memory_group;
 pub mod node;
 pub mod oracle;
 pub mod otelcol;
+pub mod pods;
 pub mod process;
 pub mod prometheus;
 pub mod promql;

@@ -7,8 +7,8 @@ use std::fs;
 pub struct Resources {
     /// Resident memory.
     pub rss_kib: u64,
-    /// The same, with what is shared counted in parts.
-    pub pss_kib: u64,
+    /// Of it what is of no file: the program itself is shared with others that run it, and comes in as it is used.
+    pub anonymous_kib: u64,
     pub descriptors: usize,
     pub threads: u64,
 }
@@ -17,15 +17,12 @@ impl Resources {
     /// # Panics
     /// The process has gone, or is not ours to look at.
     pub fn of(pid: u32) -> Self {
-        let read = |file: &str| {
-            fs::read_to_string(format!("/proc/{pid}/{file}"))
-                .unwrap_or_else(|error| panic!("/proc/{pid}/{file}: {error}"))
-        };
-        let status = read("status");
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count);
         Self {
             rss_kib: field(&status, "VmRSS:"),
-            pss_kib: field(&read("smaps_rollup"), "Pss:"),
+            anonymous_kib: field(&status, "RssAnon:"),
             descriptors: descriptors.unwrap_or_else(|error| panic!("/proc/{pid}/fd: {error}")),
             threads: field(&status, "Threads:"),
         }
