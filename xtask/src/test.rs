@@ -2,7 +2,7 @@
 
 use crate::{
     build::{self, cargo},
-    child, setup,
+    child, dist, setup,
     workspace::Workspace,
 };
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::{BufRead, BufReader},
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     time::Instant,
 };
@@ -37,19 +38,21 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     // Some unit tests read real Node.js binaries and processes.
     let mut missing = setup::for_tests(workspace)?;
+    let mut environment = environment(workspace);
     if args.cluster {
         missing.extend(setup::for_cluster(workspace)?);
+        environment.extend(cluster_environment(workspace)?);
     }
     if args.filter.is_none() && !args.cluster {
         let mut unit = cargo(workspace);
         unit.args(["test", "--workspace", "--exclude=nodeprobe-tests", "--no-fail-fast"]);
-        unit.envs(environment(workspace));
+        unit.envs(environment.iter().cloned());
         run_tests("unit tests", &mut unit, &mut tally)?;
     }
     build::run(workspace)?;
     let skipped = workspace.target.join("skipped-tests");
     drop(fs::remove_file(&skipped));
-    run_tests("live tests", live(workspace, args)?.env(SKIPPED, &skipped), &mut tally)?;
+    run_tests("live tests", live(workspace, args, environment)?.env(SKIPPED, &skipped), &mut tally)?;
     // No such file: nothing was skipped.
     tally.read_skipped(&fs::read_to_string(&skipped).unwrap_or_default());
 
@@ -61,9 +64,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 }
 
 /// The live tests, compiled as the user and run as root. One at a time: they measure time on shared cores.
-fn live(workspace: &Workspace, args: &Args) -> Result<Command> {
+fn live(workspace: &Workspace, args: &Args, environment: Vec<(&'static str, OsString)>) -> Result<Command> {
     let mut command = cargo(workspace);
-    let environment = environment(workspace);
     if !child::is_root() {
         let sudo =
             child::which("sudo").context("the live tests need root and there is no sudo: run as root")?;
@@ -86,7 +88,7 @@ fn live(workspace: &Workspace, args: &Args) -> Result<Command> {
 
 /// What the live tests are told about: only what is really there, so that a test can say what it lacks.
 fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
-    let existing = |path: std::path::PathBuf| path.exists().then(|| path.into_os_string());
+    let existing = |path: PathBuf| path.exists().then(|| path.into_os_string());
     [
         ("NODEPROBE_BIN", existing(workspace.nodeprobe())),
         ("NODEPROBE_TEST_NODES", existing(workspace.nodes())),
@@ -111,6 +113,14 @@ fn environment(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
     .collect()
+}
+
+/// What the tests of a fleet are told on top of it. The image is that of this tree.
+fn cluster_environment(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)>> {
+    let mut environment = vec![("NODEPROBE_TEST_IMAGE", dist::image(workspace)?.into_os_string())];
+    let kubernetes = setup::kubernetes::path(workspace).map(PathBuf::into_os_string);
+    environment.extend(kubernetes.map(|path| ("NODEPROBE_TEST_KUBERNETES", path)));
+    Ok(environment)
 }
 
 fn host_triple() -> Result<String> {

@@ -26,6 +26,12 @@ pub(crate) struct Args {
     binary: Option<PathBuf>,
 }
 
+/// Makes everything and returns the path of the image, for tests of it.
+pub(crate) fn image(workspace: &Workspace) -> Result<PathBuf> {
+    run(workspace, &Args { check: false, binary: None })?;
+    Ok(release(workspace)?.path(".image.tar"))
+}
+
 /// What all parts are told about this version.
 struct Release {
     version: String,

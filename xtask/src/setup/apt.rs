@@ -82,6 +82,18 @@ impl Suite {
     /// # Errors
     /// When this is no Debian, or the archive cannot be reached.
     pub(crate) fn open(name: &str, dir: &Path) -> Result<Self> {
+        Self::open_kind("deb", name, dir)
+    }
+
+    /// The suite's source packages, of which an archive keeps lists of their own.
+    ///
+    /// # Errors
+    /// As [`Suite::open`].
+    pub(crate) fn open_sources(name: &str, dir: &Path) -> Result<Self> {
+        Self::open_kind("deb-src", name, dir)
+    }
+
+    fn open_kind(kind: &str, name: &str, dir: &Path) -> Result<Self> {
         if child::which("apt-get").is_none() || !Path::new(KEYRING).exists() {
             bail!("packages of Debian {name} can be had on a Debian system only (no apt or no {KEYRING})");
         }
@@ -99,7 +111,7 @@ impl Suite {
         }
         fs::write(
             dir.join("etc/sources.list"),
-            format!("deb [signed-by={KEYRING}] {archive} {name} main\n"),
+            format!("{kind} [signed-by={KEYRING}] {archive} {name} main\n"),
         )?;
         fs::write(dir.join("status"), "")?;
         let options = [
@@ -142,6 +154,21 @@ impl Suite {
         let mut unpack = Command::new("sh");
         unpack.args(["-c", each, "sh"]).arg(root).current_dir(&debs);
         child::quiet(&format!("unpacking them into {}", root.display()), &mut unpack)?;
+        Ok(())
+    }
+
+    /// Unpacks what the authors of a source package released into `root`, without Debian's changes to it.
+    pub(crate) fn unpack_source(&self, package: &str, root: &Path) -> Result<()> {
+        let debs = self.dir.join("debs");
+        let what = format!("downloading the source of {package} of Debian {}", self.name);
+        let mut source = self.apt_get();
+        source.args(["-q", "source", "--download-only", package]).current_dir(&debs);
+        child::quiet(&what, &mut source)?;
+        fs::create_dir_all(root)?;
+        let each = r#"tar -xf "$2"_*.orig.tar.* -C "$1" --strip-components=1 && rm "$2"_*"#;
+        let mut unpack = Command::new("sh");
+        unpack.args(["-c", each, "sh"]).arg(root).arg(package).current_dir(&debs);
+        child::quiet(&format!("unpacking it into {}", root.display()), &mut unpack)?;
         Ok(())
     }
 

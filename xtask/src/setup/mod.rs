@@ -7,6 +7,7 @@ pub(crate) mod collectors;
 mod containers;
 pub(crate) mod grafana;
 pub(crate) mod helm;
+pub(crate) mod kubernetes;
 pub(crate) mod nodes;
 pub(crate) mod otelcol;
 
@@ -70,6 +71,7 @@ pub(crate) fn for_cluster(workspace: &Workspace) -> Result<Vec<String>> {
         ("Grafana's components", grafana::ensure(workspace)),
         ("podman, runc and buildah", containers::ensure()),
         ("OpenTelemetry Collector", otelcol::ensure(workspace)),
+        ("Kubernetes", kubernetes::ensure(workspace)),
     ]))
 }
 
