@@ -139,12 +139,20 @@ impl VictoriaMetrics {
     /// # Errors
     /// Says what is missing.
     pub fn start() -> Result<Self, String> {
+        Self::start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Starts it on a free port of 127.0.0.1, or of all addresses.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn start_on(address: Ipv4Addr) -> Result<Self, String> {
         let executable = executable("NODEPROBE_TEST_VICTORIA_METRICS")?;
         let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
         let port = free_port();
         let mut command = Command::new(executable);
         command.arg(format!("-storageDataPath={}", directory.path().join("data").display()));
-        command.arg(format!("-httpListenAddr=127.0.0.1:{port}"));
+        command.arg(format!("-httpListenAddr={address}:{port}"));
         command.args(["-retentionPeriod=1d", "-search.latencyOffset=0s", "-loggerLevel=WARN"]);
         let log = File::create(directory.path().join("log")).expect("the log can be made");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

@@ -17,6 +17,8 @@
 //! | `NODEPROBE_TEST_GRAFANA` | a directory whose `node_modules` has Grafana's components and esbuild |
 //! | `NODEPROBE_TEST_PROMETHEUS`, `NODEPROBE_TEST_PROMTOOL` | the `prometheus` and `promtool` executables |
 //! | `NODEPROBE_TEST_OTELCOL` | the OpenTelemetry Collector built from `collector/main.go` |
+//! | `NODEPROBE_TEST_KUBERNETES` | `bin/` with Kubernetes' programs, etcd and pause; only for the feature `cluster` |
+//! | `NODEPROBE_TEST_IMAGE` | the agent's image, as `cargo xtask dist` writes it; only for the feature `cluster` |
 //! | `NODEPROBE_TEST_SKIPPED` | a file that gets one line per skipped test |
 //! | `NODEPROBE_TEST_NO_SKIP` | set: what would be skipped fails |
 
@@ -27,6 +29,7 @@ pub mod bpf_maps;
 pub mod browser;
 pub mod chain;
 pub mod chart;
+pub mod cluster;
 pub mod collector;
 pub mod containers;
 pub mod contract;

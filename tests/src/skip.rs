@@ -7,7 +7,14 @@ use std::{env, fs::OpenOptions, io::Write as _, thread};
 /// # Panics
 /// When `NODEPROBE_TEST_NO_SKIP` is set.
 pub fn skip(reason: &str) {
-    let test = thread::current().name().unwrap_or("unnamed test").to_owned();
+    skip_test(thread::current().name().unwrap_or("unnamed test"), reason);
+}
+
+/// Reports a test as skipped that has no thread of its own.
+///
+/// # Panics
+/// When `NODEPROBE_TEST_NO_SKIP` is set.
+pub fn skip_test(test: &str, reason: &str) {
     assert!(env::var_os("NODEPROBE_TEST_NO_SKIP").is_none(), "{test} must not be skipped: {reason}");
     let line = format!("{test} skipped: {reason}\n");
     // Not eprint!: the test runner would swallow it, since the test itself does not fail.

@@ -21,7 +21,7 @@ use std::{
 const SKIPPED: &str = "NODEPROBE_TEST_SKIPPED";
 
 /// The test programs of `--cluster`: files of `tests/tests` that need the feature of that name.
-const CLUSTER_TESTS: &[&str] = &["boards_drawn", "containers", "outages", "pods"];
+const CLUSTER_TESTS: &[&str] = &["boards_drawn", "cluster", "containers", "outages", "pods"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
