@@ -4,12 +4,13 @@
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, HashMap},
-    fs::{File, Metadata},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    fs::File,
+    os::unix::fs::FileExt as _,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use super::file_key::{FileKey, FileUse};
 use crate::{
     binary::{self, Binary, BinaryError, Hook, Kind},
     bpf::{Attached, HookTarget, Kernel},
@@ -28,30 +29,6 @@ const UNUSED_FOR: Duration = Duration::from_mins(10);
 const HEAD_BYTES: usize = 2048;
 /// Executables that are not Node are only remembered by key; more than this and the memory starts anew.
 const NOT_NODE_MAX: usize = 16 * 1024;
-
-/// Tells a file from others and from its own later contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileKey {
-    device: u64,
-    inode: u64,
-    size_bytes: u64,
-    modified_ns: i64,
-}
-
-impl FileKey {
-    pub(super) fn of_file(file: &File) -> std::io::Result<Self> {
-        file.metadata().map(|metadata| Self::of(&metadata))
-    }
-
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size_bytes: metadata.size(),
-            modified_ns: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
-        }
-    }
-}
 
 /// What makes a copy of a file the same to us. The build id alone does not: tools that append to an executable or move
 /// its parts (single-executable applications, patchelf) keep it.
@@ -101,6 +78,9 @@ struct Image {
     /// `CLOCK_MONOTONIC` when the probes were all in place.
     attached_ns: Option<u64>,
     last_used: Instant,
+    /// Through which the probes were attached. The kernel keeps it from being unmounted for good as long as they are there.
+    mount: u64,
+    mount_last_used: Instant,
 }
 
 impl Image {
@@ -138,7 +118,7 @@ impl Images {
     /// # Errors
     /// The file is broken; told once per file, afterwards it counts as not Node.
     pub(super) fn classify(&mut self, file: &File) -> Result<Executable, BinaryError> {
-        let key = FileKey::of(&metadata(file)?);
+        let key = file_use(file)?.key;
         let kind = if let Some(kind) = self.kinds.get(&key) {
             kind.clone()
         } else {
@@ -158,23 +138,51 @@ impl Images {
 
     /// Since when the probes of all these files are in place, `CLOCK_MONOTONIC`.
     pub(super) fn attached_since(&self, files: &[File]) -> Option<u64> {
-        let since = |file: &File| self.by_key.get(&FileKey::of(&file.metadata().ok()?))?.attached_ns;
+        let since = |file: &File| self.by_key.get(&FileUse::of(file).ok()?.key)?.attached_ns;
         files.iter().map(since).try_fold(0, |latest, since| Some(latest.max(since?)))
     }
 
     /// Whether one of these files could not be analysed before.
     pub(super) fn is_broken(&self, files: &[File]) -> bool {
-        let broken = |file: &File| file.metadata().is_ok_and(|m| self.broken.contains_key(&FileKey::of(&m)));
+        let broken = |file: &File| FileUse::of(file).is_ok_and(|used| self.broken.contains_key(&used.key));
         files.iter().any(broken)
     }
 
     /// Notes that these files are in use.
-    pub(super) fn touch(&mut self, keys: &[FileKey]) {
-        for key in keys {
-            if let Some(image) = self.by_key.get_mut(key) {
-                image.last_used = Instant::now();
+    pub(super) fn touch(&mut self, files: &[FileUse]) {
+        let now = Instant::now();
+        for used in files {
+            let Some(image) = self.by_key.get_mut(&used.key) else { continue };
+            image.last_used = now;
+            if image.mount == used.mount {
+                image.mount_last_used = now;
             }
         }
+    }
+
+    /// Files whose probes were attached through the mount of a container that has ended, while other containers use them.
+    pub(super) fn on_ended_mounts(&self) -> Vec<FileKey> {
+        let has_ended = |image: &&Image| image.mount_last_used.elapsed() >= UNUSED_FOR;
+        let ended = self.by_key.iter().filter(|(_, image)| has_ended(image));
+        ended.map(|(key, _)| *key).collect()
+    }
+
+    /// Attaches the probes through `file`, on the mount of a container that lives, before it takes out those that hold on to an ended
+    /// one: what was written in that container stays on the disk as long as its mount is there. Programs bear two hits at once.
+    pub(super) fn move_to(&mut self, file: &File, kernel: &Mutex<Kernel>) {
+        let Ok(used) = FileUse::of(file) else { return };
+        let Some(image) = self.by_key.get_mut(&used.key) else { return };
+        let targets: Vec<HookTarget> =
+            image.probed.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(target, _)| *target).collect();
+        let (attached, failed) = lock_kernel(kernel).attach_file(file, targets);
+        // Not tried again before the same time has passed.
+        image.mount_last_used = Instant::now();
+        if let Some((program, reason)) = failed.first() {
+            tracing::warn!(program, reason, "probes stay on the mount of a container that has ended");
+            return;
+        }
+        image.attached = attached;
+        image.mount = used.mount;
     }
 
     /// Takes the probes out of files that no process has used for a while: whoever then writes into such a file in
@@ -247,14 +255,15 @@ impl Images {
     }
 
     fn analyze(&mut self, file: &File) -> Result<FileKey, BinaryError> {
-        let key = FileKey::of(&metadata(file)?);
-        if let Some(image) = self.by_key.get_mut(&key) {
-            image.last_used = Instant::now();
+        let used = file_use(file)?;
+        let key = used.key;
+        if self.by_key.contains_key(&key) {
+            self.touch(&[used]);
             return Ok(key);
         }
         // Written anew in place: the old probes are at the old offsets.
-        self.by_key.retain(|known, _| (known.device, known.inode) != (key.device, key.inode));
-        let contents = Contents::of(file, key.size_bytes);
+        self.by_key.retain(|known, _| !known.is_rewritten(&key));
+        let contents = Contents::of(file, key.size_bytes());
         let known = contents.as_ref().and_then(|contents| self.by_contents.get(contents).cloned());
         let binary = match known {
             Some(binary) => binary,
@@ -271,6 +280,8 @@ impl Images {
             probed: HashMap::new(),
             attached_ns: None,
             last_used: Instant::now(),
+            mount: used.mount,
+            mount_last_used: Instant::now(),
         };
         self.by_key.insert(key, image);
         Ok(key)
@@ -290,9 +301,8 @@ impl Images {
 
     /// Remembers that a file cannot be analysed. `true` when it is news.
     pub(super) fn mark_broken(&mut self, file: &File, reason: &str) -> bool {
-        let Ok(metadata) = file.metadata() else { return false };
-        self.broken.len() < NOT_NODE_MAX
-            && self.broken.insert(FileKey::of(&metadata), reason.to_owned()).is_none()
+        let Ok(used) = FileUse::of(file) else { return false };
+        self.broken.len() < NOT_NODE_MAX && self.broken.insert(used.key, reason.to_owned()).is_none()
     }
 
     /// Uprobes attached at the moment.
@@ -301,8 +311,8 @@ impl Images {
     }
 }
 
-fn metadata(file: &File) -> Result<Metadata, BinaryError> {
-    file.metadata().map_err(|source| BinaryError::Read { what: "the file's size and inode", source })
+fn file_use(file: &File) -> Result<FileUse, BinaryError> {
+    FileUse::of(file).map_err(|source| BinaryError::Read { what: "the file's size and inode", source })
 }
 
 /// What a refused probe costs.

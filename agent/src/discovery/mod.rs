@@ -5,6 +5,7 @@
 //! polling and no gap, but for the first process of a file never seen before, which runs while its file is
 //! analysed; its start-up is timed from `exec`.
 
+mod file_key;
 mod images;
 mod workers;
 
@@ -29,7 +30,8 @@ use nodeprobe_ebpf::{
 };
 
 use self::{
-    images::{Executable, FileKey, Images, Prepared, V8Image},
+    file_key::{FileKey, FileUse},
+    images::{Executable, Images, Prepared, V8Image},
     workers::{FileIdentity, workers},
 };
 use crate::{
@@ -101,7 +103,7 @@ pub struct Discovery {
     /// Code of `Worker::Run` by process whose workers are still to be told.
     plans: BTreeMap<u32, (Plan, Vec<FileIdentity>)>,
     /// Files by process that runs them.
-    users: BTreeMap<u32, Vec<FileKey>>,
+    users: BTreeMap<u32, Vec<FileUse>>,
     files_checked: Instant,
 }
 
@@ -190,10 +192,11 @@ impl Discovery {
             let shared = lock(&self.shared);
             self.users.retain(|pid, _| shared.targets.get(*pid).is_some());
             drop(shared);
-            for keys in self.users.values() {
-                self.images.touch(keys);
+            for files in self.users.values() {
+                self.images.touch(files);
             }
             self.images.forget_unused();
+            self.leave_ended_mounts();
             self.probes.0.store(self.images.probes(), Ordering::Relaxed);
         }
         let ring_full = lock(&self.shared).losses().get(DropReason::RingFull.name()).copied().unwrap_or(0);
@@ -202,6 +205,28 @@ impl Discovery {
             self.ring_full_seen = ring_full;
             self.scan();
         }
+    }
+
+    /// Lets go of the mounts of containers that have ended, where others use the same files.
+    fn leave_ended_mounts(&mut self) {
+        for key in self.images.on_ended_mounts() {
+            let uses_it = |files: &[FileUse]| files.iter().any(|used| used.key == key);
+            let mut users = self.users.iter().filter(|(_, files)| uses_it(files));
+            if let Some(file) = users.find_map(|(pid, _)| self.open(*pid, key)) {
+                self.images.move_to(&file, &self.kernel);
+            }
+        }
+    }
+
+    /// A file of a process: its executable, or a library with a part of Node in it.
+    fn open(&self, pid: u32, key: FileKey) -> Option<File> {
+        let is_it = |file: &File| FileUse::of(file).is_ok_and(|used| used.key == key);
+        let process = self.procfs.process(pid).ok()?;
+        if let Some(executable) = process.open_exe().ok().filter(is_it) {
+            return Some(executable);
+        }
+        let mappings = process.node_libraries().ok()?;
+        mappings.iter().filter_map(|mapping| process.open_mapped(mapping).ok()).find(is_it)
     }
 
     /// Registers a process if it is Node and not registered yet.
@@ -312,7 +337,7 @@ impl Discovery {
         target.begin_ns = exec_ns.unwrap_or(0);
         target.async_context = async_context;
         target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
-        self.users.insert(pid, files.iter().filter_map(|file| FileKey::of_file(file).ok()).collect());
+        self.users.insert(pid, files.iter().filter_map(|file| FileUse::of(file).ok()).collect());
         lock(&self.shared).targets.add(target);
         if let Some(governed) = governed(id, &files, &plan) {
             // The governor ends only together with this thread.
