@@ -164,8 +164,11 @@ mod tests {
     #[test]
     fn the_end_of_the_pause_is_what_is_told_the_time_third() {
         const NOW: VirtualAddress = VirtualAddress(0x2000);
+        const SECOND: [u8; 6] = [0x48, 0x89, 0xc6, 0x48, 0x89, 0xdf]; // mov %rax,%rsi; mov %rbx,%rdi
+        // mov 0x8(%r14),%esi; mov %rax,%rdx; mov %r12,%rdi
+        const THIRD: [u8; 10] = [0x41, 0x8b, 0x76, 0x08, 0x48, 0x89, 0xc2, 0x4c, 0x89, 0xe7];
         let call = |at: u64, target: u64| {
-            let distance = (target as i64 - at as i64 - 5) as i32;
+            let distance = target.wrapping_sub(at + 5) as u32;
             [&[0xe8][..], &distance.to_le_bytes()].concat()
         };
         let decode = |parts: &[&[u8]], calls: &[u64]| {
@@ -181,9 +184,6 @@ mod tests {
             assert_eq!(end(Architecture::Aarch64), None);
             end(Architecture::X86_64).map(|target| target.0)
         };
-        const SECOND: [u8; 6] = [0x48, 0x89, 0xc6, 0x48, 0x89, 0xdf]; // mov %rax,%rsi; mov %rbx,%rdi
-        // mov 0x8(%r14),%esi; mov %rax,%rdx; mov %r12,%rdi
-        const THIRD: [u8; 10] = [0x41, 0x8b, 0x76, 0x08, 0x48, 0x89, 0xc2, 0x4c, 0x89, 0xe7];
         let (begin, end, other) = (0x3000, 0x4000, 0x5000);
         // As in Node 24: Now, Start, Now, Stop, Now, RecomputeLimits.
         let node_24 = [NOW.0, begin, NOW.0, end, NOW.0, other];
