@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::{
     bpf::Settings,
@@ -45,6 +46,11 @@ pub enum Command {
     Run(Box<Run>),
     /// Tell whether this host can be observed, and what to do if not
     Check(Check),
+    /// Print completions for a shell
+    #[command(
+        after_help = "For example: nodeprobe completions bash > ~/.local/share/bash-completion/completions/nodeprobe"
+    )]
+    Completions { shell: Shell },
     /// For nodeprobe's own tests and benchmarks; may change at any time
     #[command(hide = true, subcommand)]
     Debug(Debug),
@@ -334,6 +340,8 @@ pub enum Debug {
     },
     /// Print docs/metrics.md
     Metrics,
+    /// Write a manual page for each command into a directory
+    ManPages { directory: PathBuf },
 }
 
 /// `50ms`, `0.2s`, `1500us`.

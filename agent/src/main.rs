@@ -23,6 +23,7 @@ fn main() {
         Command::Ps(arguments) => command::ps::run(&arguments),
         Command::Run(arguments) => command::run::run(&arguments),
         Command::Check(arguments) => command::check::run(arguments.format).map_err(Into::into),
+        Command::Completions { shell } => command::shell::completions(shell),
         Command::Debug(arguments) => command::debug::run(arguments),
     };
     command::exit(result.unwrap_or_else(|error| {

@@ -30,6 +30,7 @@ pub fn run(arguments: Debug) -> Outcome {
             events(pid, Settings { gc_event_threshold_ns: 0, ..observe.into() })
         }
         Debug::Analyze { file, repeat } => analyze(&file, repeat),
+        Debug::ManPages { directory } => super::shell::man_pages(&directory),
         Debug::Metrics => {
             io::stdout().write_all(catalog::markdown().as_bytes()).context("the output cannot be written")?;
             Ok(EXIT_OK)

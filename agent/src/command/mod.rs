@@ -7,6 +7,7 @@ pub mod ps;
 pub mod record;
 mod replay;
 pub mod run;
+pub mod shell;
 pub mod top;
 pub mod trace;
 

@@ -1,6 +1,7 @@
 //! `cargo xtask dist --check`: tries what was made. Parts that need a program which is not there are left out with a word.
 
 mod container;
+mod deb;
 
 use super::{Release, files, program};
 use crate::{child, workspace::Workspace};
@@ -17,7 +18,7 @@ pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
     let mut sums = Command::new("sha256sum");
     sums.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(&release.dir);
     child::quiet("comparing checksums", &mut sums)?;
-    ensure!(files(&release.dir)?.len() == 5, "other files than expected in {}", release.dir.display());
+    ensure!(files(&release.dir)?.len() == 6, "other files than expected in {}", release.dir.display());
 
     let unpacked = release.dir.join("unpacked");
     fs::create_dir_all(&unpacked)?;
@@ -29,6 +30,7 @@ pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
     let tree = unpacked.join(release.stem());
     debug_file(&tree.join("nodeprobe"), &unpacked.join("nodeprobe.debug"))?;
     unit(&tree)?;
+    deb::run(release)?;
     contents(&release.dir.join("rootfs"))?;
     container::run(workspace, release)?;
     fs::remove_dir_all(&unpacked)?;

@@ -29,7 +29,8 @@ pub(super) fn write(tree: &Path, release: &Release) -> Result<()> {
     for entry in fs::read_dir(tree)?.flatten() {
         match entry.file_name().to_str() {
             Some("nodeprobe") => put(&entry.path(), &root.join("usr/bin/nodeprobe"))?,
-            Some("nodeprobe.service") => {}
+            // Nobody has a shell there.
+            Some("nodeprobe.service" | "man" | "completions") => {}
             _ => put(&entry.path(), &documents.join(entry.file_name()))?,
         }
     }

@@ -3,6 +3,7 @@
 
 mod archive;
 mod check;
+mod deb;
 mod image;
 mod licences;
 mod program;
@@ -76,8 +77,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         put(&workspace.root.join(name), &tree.join(name))?;
     }
     put(&workspace.root.join("packaging/nodeprobe.service"), &tree.join("nodeprobe.service"))?;
+    for_shells(&tree)?;
     archive::gzipped(&tree, &release.path(".tar.gz"), release.epoch)?;
     image::write(&tree, &release)?;
+    deb::write(workspace, &tree, &release)?;
     // What is in it is in the tarball now.
     fs::remove_dir_all(&tree)?;
     fs::remove_file(&program)?;
@@ -107,6 +110,21 @@ fn release(workspace: &Workspace) -> Result<Release> {
         commit: commit.to_owned(),
         dir: workspace.target.join("dist"),
     })
+}
+
+/// Completions and manual pages, as the program itself writes them.
+fn for_shells(tree: &Path) -> Result<()> {
+    let program = tree.join("nodeprobe");
+    let completions = tree.join("completions");
+    fs::create_dir_all(&completions)?;
+    for (shell, name) in [("bash", "nodeprobe.bash"), ("zsh", "_nodeprobe"), ("fish", "nodeprobe.fish")] {
+        let script =
+            child::quiet("writing completions", Command::new(&program).args(["completions", shell]))?;
+        fs::write(completions.join(name), script)?;
+    }
+    let mut pages = Command::new(&program);
+    pages.args(["debug", "man-pages"]).arg(tree.join("man"));
+    child::quiet("writing manual pages", &mut pages).map(drop)
 }
 
 fn put(from: &Path, to: &Path) -> Result<()> {

@@ -5,6 +5,7 @@ pub(crate) mod apt;
 mod bpf;
 pub(crate) mod collectors;
 mod containers;
+pub(crate) mod deb;
 pub(crate) mod grafana;
 pub(crate) mod helm;
 pub(crate) mod kubernetes;
