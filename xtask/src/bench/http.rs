@@ -63,7 +63,14 @@ impl Server {
         match self {
             Self::Hello => variant::WITH_PARTS,
             // The control tells how well the machine can judge.
-            Self::Catalogue => &[Variant::Unwatched, Variant::Nodeprobe, Variant::OneTracepoint],
+            Self::Catalogue => &[
+                Variant::Unwatched,
+                Variant::Nodeprobe,
+                Variant::WithoutStacks,
+                Variant::WithoutHotProbes,
+                Variant::OneTracepoint,
+                Variant::EmptyPrograms,
+            ],
         }
     }
 }
