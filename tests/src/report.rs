@@ -109,6 +109,12 @@ pub fn stalls_of_process(reports: &[Report], pid: u32) -> Counted {
     sum
 }
 
+/// Sums a counter of a process, by its place in the JSON, over reports.
+pub fn sum(reports: &[Report], pid: u32, pointer: &str) -> u64 {
+    let counts = reports.iter().filter_map(|report| report.process(pid)?.pointer(pointer)?.as_u64());
+    counts.sum()
+}
+
 /// GC pauses of one kind (`minor`, `major`) of a process.
 pub fn pauses(reports: &[Report], pid: u32, kind: &str) -> Counted {
     let mut sum = Counted::default();

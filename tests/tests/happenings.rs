@@ -6,11 +6,11 @@ use std::{
 };
 
 use nodeprobe_tests::{
-    Agent, Node, Report, Workload,
+    Agent, Node, Workload,
     load::Load,
     node::target_tmp,
     on_every_node,
-    report::{assert_nothing_lost, assert_quiet},
+    report::{assert_nothing_lost, assert_quiet, sum},
     wait::observe_for,
     watch::Watch,
     workload::number,
@@ -24,12 +24,6 @@ on_every_node!(
     the_heap_limit_is_that_of_v8,
     a_process_that_dies_of_a_rejection_is_diagnosed
 );
-
-/// Sums a counter of a process over reports.
-fn sum(reports: &[Report], pid: u32, pointer: &str) -> u64 {
-    let counts = reports.iter().filter_map(|report| report.process(pid)?.pointer(pointer)?.as_u64());
-    counts.sum()
-}
 
 fn begin(workload: &Workload) -> Load {
     let ready = workload.wait_for("ready");

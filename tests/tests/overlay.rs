@@ -3,11 +3,11 @@
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use nodeprobe_tests::{
-    Agent, Node, Report, Workload,
+    Agent, Node, Workload,
     load::Load,
     node::target_tmp,
     on_one_node,
-    report::{assert_nothing_lost, pauses},
+    report::{assert_nothing_lost, pauses, sum},
     workload::number,
 };
 use tempfile::TempDir;
@@ -67,12 +67,6 @@ impl Drop for Image {
     }
 }
 
-fn rejections(reports: &[Report], pid: u32) -> u64 {
-    let counts =
-        reports.iter().filter_map(|report| report.process(pid)?.pointer("/rejections/unhandled")?.as_u64());
-    counts.sum()
-}
-
 fn what_happens_in_containers_of_one_image_counts_once(node: &Node) {
     let mut image = Image::of(node);
     let nodes: Vec<Node> = (0..CONTAINERS).map(|_| image.container(node)).collect();
@@ -105,9 +99,13 @@ fn what_happens_in_containers_of_one_image_counts_once(node: &Node) {
 
     let everything = agent.reports_since(0);
     assert!(expected > 10, "{expected} rejections are too few");
-    assert_eq!(rejections(&everything, sick.pid()), expected, "rejections of the sick one");
+    assert_eq!(sum(&everything, sick.pid(), "/rejections/unhandled"), expected, "rejections of the sick one");
     for other in &idle {
-        assert_eq!(rejections(&everything, other.pid()), 0, "rejections of another container");
+        assert_eq!(
+            sum(&everything, other.pid(), "/rejections/unhandled"),
+            0,
+            "rejections of another container"
+        );
     }
     let text = fs::read_to_string(&trace).expect("the trace is there");
     let traced = nodeprobe_tests::trace_gc::parse(&text).len() as u64;

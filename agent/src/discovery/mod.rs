@@ -7,6 +7,7 @@
 
 mod file_key;
 mod images;
+mod mounts;
 mod workers;
 
 use std::{
@@ -30,7 +31,7 @@ use nodeprobe_ebpf::{
 };
 
 use self::{
-    file_key::{FileKey, FileUse},
+    file_key::FileUse,
     images::{Executable, Images, Prepared, V8Image},
     workers::{FileIdentity, workers},
 };
@@ -205,28 +206,6 @@ impl Discovery {
             self.ring_full_seen = ring_full;
             self.scan();
         }
-    }
-
-    /// Lets go of the mounts of containers that have ended, where others use the same files.
-    fn leave_ended_mounts(&mut self) {
-        for key in self.images.on_ended_mounts() {
-            let uses_it = |files: &[FileUse]| files.iter().any(|used| used.key == key);
-            let mut users = self.users.iter().filter(|(_, files)| uses_it(files));
-            if let Some(file) = users.find_map(|(pid, _)| self.open(*pid, key)) {
-                self.images.move_to(&file, &self.kernel);
-            }
-        }
-    }
-
-    /// A file of a process: its executable, or a library with a part of Node in it.
-    fn open(&self, pid: u32, key: FileKey) -> Option<File> {
-        let is_it = |file: &File| FileUse::of(file).is_ok_and(|used| used.key == key);
-        let process = self.procfs.process(pid).ok()?;
-        if let Some(executable) = process.open_exe().ok().filter(is_it) {
-            return Some(executable);
-        }
-        let mappings = process.node_libraries().ok()?;
-        mappings.iter().filter_map(|mapping| process.open_mapped(mapping).ok()).find(is_it)
     }
 
     /// Registers a process if it is Node and not registered yet.

@@ -27,12 +27,9 @@ pub(super) fn write(workspace: &Workspace, tree: &Path, release: &Release) -> Re
     let unit = staged.join("nodeprobe.service");
     let text = fs::read_to_string(&unit)?;
     ensure!(text.contains(BY_HAND), "packaging/nodeprobe.service does not name {BY_HAND}");
-    // Debian installs under /usr.
-    let text = text.replace(BY_HAND, PACKAGED);
-    fs::write(
-        &unit,
-        text.lines().filter(|line| !line.starts_with("# ")).collect::<Vec<_>>().join("\n") + "\n",
-    )?;
+    // Debian installs under /usr, and what stands above the first section is for those who install by hand.
+    let (_, sections) = text.split_once("\n\n").context("packaging/nodeprobe.service has no head")?;
+    fs::write(&unit, sections.replace(BY_HAND, PACKAGED))?;
 
     let mut command = Command::new(cargo_deb);
     command.args(["--package=nodeprobe", "--no-build", "--no-strip", "--locked", "--output"]);

@@ -118,11 +118,10 @@ pub(in super::super) fn end_of_observable_pause(
                     .filter(|(distance, _)| *distance < MAX_DISTANCE)
                     .map(|(distance, _)| (distance + 1, instruction.op0_register()));
             }
-            Mnemonic::Mov if instruction.op0_register() != Register::RAX => {
+            Mnemonic::Mov if whole(instruction.op0_register()) != Register::RAX => {
+                let written = whole(instruction.op0_register());
                 since_now = since_now
-                    .filter(|(distance, time)| {
-                        *distance < MAX_DISTANCE && instruction.op0_register() != *time
-                    })
+                    .filter(|(distance, time)| *distance < MAX_DISTANCE && written != *time)
                     .map(|(distance, time)| (distance + 1, time));
             }
             // Arithmetic on it, a branch: no time that is handed on.
@@ -130,6 +129,16 @@ pub(in super::super) fn end_of_observable_pause(
         }
     }
     None
+}
+
+/// Writing the lower half of one of these overwrites all of it.
+fn whole(register: Register) -> Register {
+    match register {
+        Register::EAX => Register::RAX,
+        Register::ESI => Register::RSI,
+        Register::EDX => Register::RDX,
+        other => other,
+    }
 }
 
 /// Branches with and without link and condition, `cbz`, `cbnz`, `tbz`, `tbnz`; `ret` and other indirect ones.
@@ -196,6 +205,9 @@ mod tests {
         let overwritten: &[u8] = &[0x48, 0x89, 0xc2, 0x48, 0x89, 0xca];
         let calls = [NOW.0, begin, NOW.0, end];
         assert_eq!(decode(&[&[], &SECOND, &[], overwritten, &[0xc3]], &calls), None);
+        // mov %rax,%rsi; mov 0x8(%r14),%esi: the same of its lower half.
+        let lower_half: &[u8] = &[0x48, 0x89, 0xc6, 0x41, 0x8b, 0x76, 0x08];
+        assert_eq!(decode(&[&[], lower_half, &[], &THIRD, &[0xc3]], &calls), None);
         // mov %rax,%rdx; call *%rcx: who that is cannot be known.
         assert_eq!(decode(&[&[], &SECOND, &[], &[0x48, 0x89, 0xc2, 0xff, 0xd1], &[0xc3]], &calls[..3]), None);
     }
