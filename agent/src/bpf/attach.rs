@@ -1,6 +1,14 @@
 //! Attaches loaded programs: tracepoints once, uprobes per file.
 
-use std::{collections::BTreeMap, fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs::File,
+    num::NonZeroU32,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+    sync::Arc,
+};
 
 use aya::{
     programs::{
@@ -13,7 +21,11 @@ use aya::{
 };
 use nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS;
 
-use super::load::{Kernel, SAMPLE_PROGRAM, TRACEPOINT_PROGRAMS, chain, perf_event, tracepoint, uprobe};
+use super::{
+    detach::{self, Detaching, Link},
+    load::{Kernel, SAMPLE_PROGRAM, TRACEPOINT_PROGRAMS, chain, perf_event, tracepoint, uprobe},
+    multi,
+};
 use crate::{
     kernel::tracefs,
     model::{Availability, Signal},
@@ -30,63 +42,42 @@ pub struct HookTarget {
     pub cookie: Option<u64>,
 }
 
-/// The attachments to one file; dropping it detaches them.
+/// The attachments to one file. Dropping it detaches them without waiting for it; see [`detach`](super::detach).
 #[derive(Default)]
 pub struct Attached {
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
 }
 
 impl Attached {
     /// Number of probes.
     pub fn len(&self) -> usize {
-        self.links.len()
+        self.links.iter().map(Link::places).sum()
     }
 
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
 
-    /// Detaches without waiting for it: the kernel takes each probe out at once, and then waits for 20 to 110 ms (Linux 6.18)
-    /// until nobody is inside any more. One thread each, or the second would stay in place while the first is waited for.
-    pub fn detach_aside(self) {
-        for link in self.links {
-            // Where no thread can be had it is detached here.
-            drop(std::thread::Builder::new().name("detach".to_owned()).spawn(move || drop(link)));
-        }
-    }
-
     /// Takes over the attachments of `other`.
-    pub fn merge(&mut self, other: Self) {
-        self.links.extend(other.links);
+    pub fn merge(&mut self, mut other: Self) {
+        self.links.append(&mut other.links);
     }
 }
 
-/// Attached tracepoints; dropping it detaches them.
+impl Drop for Attached {
+    fn drop(&mut self) {
+        detach::aside(std::mem::take(&mut self.links));
+    }
+}
+
+/// Attached tracepoints.
 pub struct TracePoints(Vec<TracePointLink>);
 
 impl TracePoints {
-    /// As [`Attached::detach_aside`]. Before the same programs are attached again, the result has to be waited for: the kernel refuses
-    /// a program that is still at its tracepoint.
+    /// Detaches without waiting for it. Before the same programs are attached again, the result has to be waited for: the kernel
+    /// refuses a program that is still at its tracepoint.
     pub fn detach_aside(self) -> Detaching {
-        let detach = |link| {
-            // Where no thread can be had it is detached here.
-            std::thread::Builder::new().name("detach".to_owned()).spawn(move || drop(link)).ok()
-        };
-        Detaching(self.0.into_iter().filter_map(detach).collect())
-    }
-}
-
-/// Probes that are on their way out.
-#[derive(Default)]
-pub struct Detaching(Vec<std::thread::JoinHandle<()>>);
-
-impl Detaching {
-    /// Waits until they are out: at most some tenths of a second after they began.
-    pub fn wait(self) {
-        for thread in self.0 {
-            // It does nothing that could panic.
-            thread.join().ok();
-        }
+        detach::aside(self.0.into_iter().map(|link| Link::TracePoint { _link: link }))
     }
 }
 
@@ -256,7 +247,7 @@ impl Kernel {
     }
 
     /// Attaches `targets` to `file`, for every process that maps it, now or later. What cannot be attached is
-    /// told by the second value: program and the kernel's words.
+    /// told by the second value: the target and the kernel's words.
     ///
     /// The file is named to the kernel by our own descriptor: the process it came from may be gone, and its path
     /// means another file in our mount namespace.
@@ -264,8 +255,8 @@ impl Kernel {
         &mut self,
         file: &File,
         targets: impl IntoIterator<Item = HookTarget>,
-    ) -> (Attached, Vec<(&'static str, String)>) {
-        self.attach_in(file, targets, UProbeScope::AllProcesses)
+    ) -> (Attached, Vec<(HookTarget, String)>) {
+        self.attach_in(file, targets, None)
     }
 
     /// As [`attach_file`](Self::attach_file), for one process and its threads only.
@@ -274,38 +265,66 @@ impl Kernel {
         file: &File,
         targets: impl IntoIterator<Item = HookTarget>,
         pid: NonZeroU32,
-    ) -> (Attached, Vec<(&'static str, String)>) {
-        self.attach_in(file, targets, UProbeScope::OneProcess(pid))
+    ) -> (Attached, Vec<(HookTarget, String)>) {
+        self.attach_in(file, targets, Some(pid))
     }
 
     fn attach_in(
         &mut self,
         file: &File,
         targets: impl IntoIterator<Item = HookTarget>,
-        scope: UProbeScope,
-    ) -> (Attached, Vec<(&'static str, String)>) {
+        only: Option<NonZeroU32>,
+    ) -> (Attached, Vec<(HookTarget, String)>) {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut attached = Attached::default();
         let mut failed = Vec::new();
-        for target @ HookTarget { program, .. } in targets {
-            match self.attach_uprobe(target, &path, scope) {
+        for group in by_program(targets) {
+            match self.attach_multi(&group, &path, only) {
                 Ok(link) => attached.links.push(link),
-                Err(reason) => failed.push((program, reason)),
+                // Only one that cannot be had makes the kernel refuse all, so each is tried alone.
+                Err(_) => {
+                    for target in group {
+                        match self.attach_uprobe(target, &path, only) {
+                            Ok(link) => attached.links.push(link),
+                            Err(reason) => failed.push((target, reason)),
+                        }
+                    }
+                }
             }
         }
         (attached, failed)
+    }
+
+    /// Targets of one program, by one link where the kernel has such links.
+    fn attach_multi(
+        &self,
+        targets: &[HookTarget],
+        path: &str,
+        only: Option<NonZeroU32>,
+    ) -> Result<Link, String> {
+        let loaded = targets.first().and_then(|target| self.multi.get(target.program));
+        let program = loaded.ok_or("not loaded for such links")?;
+        let path = CString::new(path).map_err(|error| chain(&error))?;
+        let places: Vec<(u64, u64)> =
+            targets.iter().map(|target| (target.file_offset, target.cookie.unwrap_or(0))).collect();
+        let link = multi::attach(program.as_fd(), &path, &places, only).map_err(|error| chain(&error))?;
+        Ok(Link::Multi { _link: link, places: places.len() })
     }
 
     fn attach_uprobe(
         &mut self,
         target: HookTarget,
         path: &str,
-        scope: UProbeScope,
-    ) -> Result<UProbeLink, String> {
+        only: Option<NonZeroU32>,
+    ) -> Result<Link, String> {
         let HookTarget { program, file_offset, cookie } = target;
         if let Some(refusal) = self.refused.get(program) {
             return Err(format!("the program was refused: {refusal}"));
         }
+        if self.multi.contains_key(program) {
+            return self.attach_multi(&[target], path, only);
+        }
+        let scope = only.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let probe = uprobe(&mut self.ebpf, program).ok_or("the program is not in the object")?;
         let attach = |probe: &mut aya::programs::UProbe| -> Result<UProbeLink, ProgramError> {
             let location = UProbeAttachLocation::AbsoluteOffset(file_offset);
@@ -313,6 +332,18 @@ impl Kernel {
             let link = probe.attach(point, path, scope)?;
             probe.take_link(link)
         };
-        attach(probe).map_err(|error| chain(&error))
+        attach(probe).map(|link| Link::Event { _link: link }).map_err(|error| chain(&error))
     }
+}
+
+/// In the order in which the programs come first.
+fn by_program(targets: impl IntoIterator<Item = HookTarget>) -> Vec<Vec<HookTarget>> {
+    let mut groups: Vec<Vec<HookTarget>> = Vec::new();
+    for target in targets {
+        match groups.iter_mut().find(|group| group[0].program == target.program) {
+            Some(group) => group.push(target),
+            None => groups.push(vec![target]),
+        }
+    }
+    groups
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap as HashMapOf},
     io,
     num::NonZero,
+    os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -18,6 +19,7 @@ use nodeprobe_ebpf::{
     StdioRecord, ThreadRecord, part::SYSCALLS_LEN,
 };
 
+use super::multi::MultiPrograms;
 use crate::{
     governor::Budget,
     readout::{Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
@@ -92,6 +94,8 @@ pub struct Kernel {
     pub(super) ebpf: Ebpf,
     /// Programs that the kernel refused, with its words.
     pub(super) refused: BTreeMap<&'static str, String>,
+    /// Programs that were loaded for links of many places, which then are not loaded in `ebpf`.
+    pub(super) multi: BTreeMap<&'static str, OwnedFd>,
     pub(super) stacks: bool,
     /// Which time it is that the programs of `async_context` are attached.
     pub(super) context_window: Array<MapData, u64>,
@@ -160,12 +164,26 @@ impl Kernel {
             .map_max_entries("CONTEXTS", settings.max_threads)
             .load(OBJECT)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let programs = MultiPrograms::new(OBJECT, &ebpf).unwrap_or_else(|reason| {
+            tracing::warn!(reason, "probes are attached one by one");
+            None
+        });
         let mut refused = BTreeMap::new();
+        let mut multi = BTreeMap::new();
         let mut first = None;
-        for (name, loaded) in load_programs(&mut ebpf) {
-            if let Err(error) = loaded {
-                refused.insert(name, chain(&error));
-                first.get_or_insert((name, error));
+        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref()) {
+            match loaded {
+                Loaded::Alone(Ok(())) => {}
+                Loaded::Alone(Err(error)) => {
+                    refused.insert(name, chain(&error));
+                    first.get_or_insert((name, error));
+                }
+                Loaded::Multi(Ok(program)) => {
+                    multi.insert(name, program);
+                }
+                Loaded::Multi(Err(error)) => {
+                    refused.insert(name, shortened(&error));
+                }
             }
         }
         if let Some((name, source)) = first
@@ -190,7 +208,7 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
         let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
-        let kernel = Self { ebpf, refused, stacks: settings.stacks, context_window, windows: 0 };
+        let kernel = Self { ebpf, refused, multi, stacks: settings.stacks, context_window, windows: 0 };
         Ok((kernel, maps, ring, duty))
     }
 }
@@ -214,9 +232,17 @@ fn take<T, E>(
     ebpf.take_map(name).and_then(|map| convert(map).ok()).ok_or(LoadError::Map { name })
 }
 
+/// What came of loading a program.
+enum Loaded {
+    /// By aya.
+    Alone(Result<(), ProgramError>),
+    /// For links of many places.
+    Multi(Result<OwnedFd, String>),
+}
+
 /// Loads all programs, on as many processors as there are: nearly all of the time that the agent takes to start is the verifier's,
-/// which looks at each program alone. Results are in the order of the names.
-fn load_programs(ebpf: &mut Ebpf) -> Vec<(&'static str, Result<(), ProgramError>)> {
+/// which looks at each program alone. Results are in the order of the names. Those of uprobes are taken from `multi`, if it is there.
+fn load_programs(ebpf: &mut Ebpf, multi: Option<&MultiPrograms>) -> Vec<(&'static str, Loaded)> {
     const THREADS_MAX: usize = 4;
     // The costliest first, or one thread would still be at it when the others are done.
     let names = [SAMPLE_PROGRAM].into_iter().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
@@ -225,10 +251,15 @@ fn load_programs(ebpf: &mut Ebpf) -> Vec<(&'static str, Result<(), ProgramError>
     let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));
     let waiting = Mutex::new(waiting.collect::<Vec<_>>().into_iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let load = |name, program: Option<&mut Program>| match (multi, program) {
+        (Some(multi), Some(Program::UProbe(_))) => Loaded::Multi(multi.load(name)),
+        (_, Some(program)) => Loaded::Alone(load_program(program)),
+        (_, None) => Loaded::Alone(Err(ProgramError::NotLoaded)),
+    };
     let work = || {
         let mut loaded = Vec::new();
         while let Some((position, name, program)) = next() {
-            loaded.push((position, name, program.map_or(Err(ProgramError::NotLoaded), load_program)));
+            loaded.push((position, name, load(name, program)));
         }
         loaded
     };
@@ -254,8 +285,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-/// An error and its causes in one line. Of the verifier's log, which can have megabytes, only the line that names
-/// the fault is kept.
+/// An error and its causes in one line; see [`shortened`].
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -267,7 +297,12 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    let Some((before, log)) = text.split_once("Verifier output:") else { return text };
+    shortened(&text)
+}
+
+/// Of the verifier's log, which can have megabytes, only the line that names the fault is kept.
+fn shortened(text: &str) -> String {
+    let Some((before, log)) = text.split_once("Verifier output:") else { return text.to_owned() };
     let fault = log.lines().rev().skip_while(|line| !line.contains("verification time")).nth(1);
     let fault = fault.or_else(|| log.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or_default();
     format!("{} the verifier says: {}", before.trim_end(), fault.trim())

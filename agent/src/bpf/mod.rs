@@ -1,7 +1,10 @@
-//! The way into the kernel: loading the programs and attaching them. With `readout` the only user of `aya`.
+//! The way into the kernel: loading the programs and attaching them. With `readout` the only user of `aya`
+//! and of what it is made of.
 
 pub mod attach;
+pub mod detach;
 pub mod load;
+mod multi;
 
 pub use attach::{Attached, HookTarget};
 pub use load::{Kernel, LoadError, Settings};

@@ -87,6 +87,24 @@ impl Image {
     fn layout(&self, binary: &Binary) -> Option<Arc<Layout>> {
         self.layout.get_or_init(|| layout(Some((0, binary))).ok().map(Arc::new)).clone()
     }
+
+    /// Attaches those of the targets that were not tried before, all at once.
+    fn probe(&mut self, file: &File, targets: impl Iterator<Item = HookTarget>, kernel: &Mutex<Kernel>) {
+        let mut new: Vec<HookTarget> = Vec::new();
+        for target in targets {
+            // A place that were named twice would be hit twice.
+            if !self.probed.contains_key(&target) && !new.contains(&target) {
+                new.push(target);
+            }
+        }
+        if new.is_empty() {
+            return;
+        }
+        let (attached, failed) = lock_kernel(kernel).attach_file(file, new.iter().copied());
+        self.attached.merge(attached);
+        self.probed.extend(new.into_iter().map(|target| (target, Ok(()))));
+        self.probed.extend(failed.into_iter().map(|(target, reason)| (target, Err(reason))));
+    }
 }
 
 /// What an executable is.
@@ -177,8 +195,12 @@ impl Images {
         let (attached, failed) = lock_kernel(kernel).attach_file(file, targets);
         // Not tried again before the same time has passed.
         image.mount_last_used = Instant::now();
-        if let Some((program, reason)) = failed.first() {
-            tracing::warn!(program, reason, "probes stay on the mount of a container that has ended");
+        if let Some((target, reason)) = failed.first() {
+            tracing::warn!(
+                program = target.program,
+                reason,
+                "probes stay on the mount of a container that has ended"
+            );
             return;
         }
         image.attached = attached;
@@ -223,19 +245,17 @@ impl Images {
         let mut refused: BTreeMap<Hook, String> = BTreeMap::new();
         for (index, (file, key)) in files.iter().zip(&keys).enumerate() {
             let Some(image) = self.by_key.get_mut(key) else { continue };
-            for point in plan.points.iter().filter(|point| point.file == index) {
-                let target = HookTarget {
-                    program: point.hook.name(),
-                    file_offset: point.offset.0,
-                    cookie: point.cookie,
-                };
-                let outcome = image.probed.entry(target).or_insert_with(|| {
-                    let (attached, mut failed) = lock_kernel(kernel).attach_file(file, [target]);
-                    image.attached.merge(attached);
-                    failed.pop().map_or(Ok(()), |(_, reason)| Err(reason))
-                });
-                if let Err(reason) = outcome {
-                    refused.insert(point.hook, reason.clone());
+            let points = plan.points.iter().filter(|point| point.file == index);
+            let wanted: Vec<(Hook, HookTarget)> = points
+                .map(|point| {
+                    let (program, file_offset) = (point.hook.name(), point.offset.0);
+                    (point.hook, HookTarget { program, file_offset, cookie: point.cookie })
+                })
+                .collect();
+            image.probe(file, wanted.iter().map(|(_, target)| *target), kernel);
+            for (hook, target) in wanted {
+                if let Some(Err(reason)) = image.probed.get(&target) {
+                    refused.insert(hook, reason.clone());
                 }
             }
             image.attached_ns.get_or_insert_with(monotonic_ns);

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     agent::lock,
-    bpf::{
-        Kernel,
-        attach::{Detaching, TracePoints},
-    },
+    bpf::{Kernel, attach::TracePoints, detach::Detaching},
     collector::{Collector, monotonic_ns},
     model::{Availability, Signal},
 };

@@ -3,7 +3,7 @@
 
 pub mod requirements;
 pub mod tracefs;
-mod trial;
+pub(crate) mod trial;
 
 use std::{io::Read as _, path::Path};
 
@@ -67,8 +67,10 @@ pub struct Facts {
     pub capabilities: Capabilities,
     /// Creating a BPF map.
     pub bpf: Trial,
-    /// Opening a uprobe.
+    /// Opening a uprobe as a performance event.
     pub uprobe: Trial,
+    /// Linking uprobes, many at a time; what is used where it works.
+    pub uprobe_links: Trial,
     /// Type number of the uprobe PMU.
     pub uprobe_pmu: Option<u32>,
     pub tracefs: Tracefs,
@@ -94,6 +96,7 @@ impl Facts {
         if let Some(pmu) = facts.uprobe_pmu {
             facts.uprobe = trial::open_uprobe(pmu);
         }
+        facts.uprobe_links = trial::link_uprobes();
         facts
     }
 
@@ -113,6 +116,7 @@ impl Facts {
                 .map_or_else(Capabilities::default, Capabilities),
             bpf: Trial::NotTried,
             uprobe: Trial::NotTried,
+            uprobe_links: Trial::NotTried,
             uprobe_pmu: text("sys/bus/event_source/devices/uprobe/type").and_then(|n| n.trim().parse().ok()),
             tracefs: tracefs::find(root),
             perf_event_paranoid: text("proc/sys/kernel/perf_event_paranoid")

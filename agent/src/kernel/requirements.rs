@@ -186,6 +186,9 @@ fn bpf(facts: &Facts) -> Requirement {
 
 fn uprobes(facts: &Facts) -> Requirement {
     let breaks = "event loops, garbage collection and worker threads cannot be observed";
+    if facts.uprobe_links == Trial::Works {
+        return ok("uprobes", "may be linked, many at a time");
+    }
     if facts.uprobe_pmu.is_none() {
         return lacking(
             "uprobes",
@@ -211,7 +214,7 @@ fn uprobes(facts: &Facts) -> Requirement {
             Status::Fail,
             error_text(errno),
             breaks,
-            "run it as root (`sudo nodeprobe …`), or grant CAP_SYS_ADMIN: kernels since July 2025 ask for it, CAP_PERFMON is not enough",
+            "run it as root (`sudo nodeprobe …`), or grant CAP_SYS_ADMIN: before 6.10 kernels since July 2025 ask for it, CAP_PERFMON is not enough",
         ),
         Trial::Failed(errno) => lacking(
             "uprobes",
@@ -301,7 +304,9 @@ fn lockdown(facts: &Facts) -> Requirement {
 fn seccomp(facts: &Facts) -> Requirement {
     match facts.seccomp_mode {
         None | Some(0) => ok("seccomp", "no filter"),
-        Some(_) if facts.bpf == Trial::Works && facts.uprobe == Trial::Works => {
+        Some(_)
+            if facts.bpf == Trial::Works && [facts.uprobe, facts.uprobe_links].contains(&Trial::Works) =>
+        {
             ok("seccomp", "a filter that lets the calls needed pass")
         }
         Some(_) => lacking(

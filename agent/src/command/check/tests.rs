@@ -143,6 +143,9 @@ fn what_the_kernel_refuses_counts_more_than_what_files_say() {
         Facts { bpf: Trial::Failed(libc::EPERM), uprobe: Trial::Failed(libc::EACCES), ..facts(&host) };
     assert_lacking(&refused, &[("bpf", Status::Fail), ("uprobes", Status::Fail)]);
     assert!(written(&refused, Format::Text).1.contains("CAP_SYS_ADMIN"));
+    // Linux 6.10 and newer, with CAP_BPF and CAP_PERFMON.
+    let linked = Facts { uprobe: Trial::Failed(libc::EACCES), uprobe_links: Trial::Works, ..facts(&host) };
+    assert_lacking(&linked, &[]);
     let no_bpf = Facts { bpf: Trial::Failed(libc::ENOSYS), ..facts(&host) };
     assert_lacking(&no_bpf, &[("bpf", Status::Fail)]);
     set_process(&host, 0, ALL_CAPABILITIES, 2);
