@@ -242,9 +242,13 @@ mod tests {
         let host = || {
             // SAFETY: this fork has one thread.
             let unshared = check(unsafe { libc::unshare(libc::CLONE_NEWNS) });
-            if let Err(error) =
-                unshared.and_then(|()| mount(c"none", c"/", None, libc::MS_REC | libc::MS_SHARED))
-            {
+            let all = |how| mount(c"none", c"/", None, libc::MS_REC | how);
+            let alone = unshared.and_then(|()| all(libc::MS_PRIVATE)).map(|()| {
+                // Most hosts have it mounted; this one is to have none.
+                // SAFETY: the path is a C string.
+                while unsafe { libc::umount2(c"/sys/kernel/tracing".as_ptr(), libc::MNT_DETACH) } == 0 {}
+            });
+            if let Err(error) = alone.and_then(|()| all(libc::MS_SHARED)) {
                 return format!("skipped: {error}");
             }
             let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
