@@ -14,7 +14,7 @@ use std::{
 use nodeprobe_ebpf::{Event, EventKind, sample::SAMPLE_REJECTION};
 
 use crate::{
-    bpf::{Kernel, LoadError, Settings},
+    bpf::{Kernel, LoadError, Settings, detach},
     collector::Collector,
     discovery::{self, Discovery},
     governor::{
@@ -41,12 +41,33 @@ const SEARCH_EVERY: Duration = Duration::from_millis(200);
 /// After this time everything that the ring buffer held has been taken in.
 const SETTLE: Duration = Duration::from_millis(60);
 
-/// The running agent. Dropping it detaches every probe, which takes a while; see `command::exit`.
+/// The running agent. A process that ends does not drop it but ends it with [`Ending`].
 pub struct Agent {
     shared: Arc<Mutex<Collector>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     probes: Arc<discovery::ProbeCount>,
+    /// Not to be dropped by whichever thread ends last: that takes as many grace periods as there are tracepoints.
+    _kernel: Arc<Mutex<Kernel>>,
+}
+
+/// What the process needs to take its probes out before it ends, whoever has the agent by then.
+pub struct Ending {
+    stop: Arc<AtomicBool>,
+    /// Disconnected when the threads that attach probes have ended.
+    attaching: mpsc::Receiver<()>,
+}
+
+impl Ending {
+    /// Takes out all probes in files, which takes a tenth of a second, and waits for it, at most for twice `limit`. Those in the kernel
+    /// itself are left to whoever closes the descriptors.
+    pub fn end(&self, limit: Duration) {
+        detach::leave_events();
+        self.stop.store(true, Ordering::Relaxed);
+        // Nothing is ever sent, so this waits until all senders are gone.
+        self.attaching.recv_timeout(limit).ok();
+        detach::wait_for_all(limit);
+    }
 }
 
 /// What the ring buffer told that waits to be decoded, at most: a second of two processors, or 7 MiB of the largest samples.
@@ -62,7 +83,11 @@ impl Agent {
     /// # Errors
     /// When the kernel refuses the programs as a whole. A part that it refuses is a signal less, told in
     /// `Process::signals`.
-    pub fn start(settings: &Settings, procfs: Procfs, tap: Option<EventTap>) -> Result<Self, LoadError> {
+    pub fn start(
+        settings: &Settings,
+        procfs: Procfs,
+        tap: Option<EventTap>,
+    ) -> Result<(Self, Ending), LoadError> {
         let (mut kernel, maps, ring, duty) = Kernel::load(settings)?;
         let shared = Arc::new(Mutex::new(Collector::new(procfs.clone(), maps)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -73,6 +98,8 @@ impl Agent {
         let (to_discovery, from_ring) = mpsc::channel();
         let (to_governor, governed) = mpsc::channel();
         let (to_decoder, data) = mpsc::sync_channel(UNDECODED_MAX);
+        let (attaches, attaching) = mpsc::channel::<()>();
+        let ending = Ending { stop: Arc::clone(&stop), attaching };
         let urgency = Arc::new(Urgency::default());
         let decoder_thread = {
             let (shared, procfs) = (Arc::clone(&shared), procfs.clone());
@@ -89,7 +116,10 @@ impl Agent {
         let governor_thread = {
             let (shared, kernel, procfs) = (Arc::clone(&shared), Arc::clone(&kernel), procfs.clone());
             let (stop, budget) = (Arc::clone(&stop), settings.budget);
+            let attaches = attaches.clone();
             spawn("governor", move || {
+                // Dropped after everything else.
+                let _attaches = attaches;
                 let costs = cost::measure(&mut lock_kernel(&kernel), &procfs);
                 Windows::new(shared, kernel, duty, budget, costs).run(&governed, &stop);
             })
@@ -97,8 +127,10 @@ impl Agent {
         let (ready, is_ready) = mpsc::channel();
         let discovery_thread = {
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
-            let probes = Arc::clone(&probes);
+            let (probes, kernel) = (Arc::clone(&probes), Arc::clone(&kernel));
             spawn("discovery", move || {
+                // Dropped after everything else.
+                let _attaches = attaches;
                 let mut discovery =
                     Discovery::new(procfs, kernel, kernel_signals, shared, probes, to_governor);
                 discovery.scan();
@@ -116,12 +148,8 @@ impl Agent {
         };
         // An error means that the thread is gone; then there is nothing to wait for.
         is_ready.recv().ok();
-        Ok(Self {
-            shared,
-            stop,
-            threads: vec![ring_thread, discovery_thread, decoder_thread, governor_thread],
-            probes,
-        })
+        let threads = vec![ring_thread, discovery_thread, decoder_thread, governor_thread];
+        Ok((Self { shared, stop, threads, probes, _kernel: kernel }, ending))
     }
 
     /// What is known now. Maxima and events are those since the last call. Takes [`SETTLE`] longer if processes have ended since

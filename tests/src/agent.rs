@@ -243,6 +243,15 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Ends the agent as the kernel does where memory is short.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.running.process.signal(libc::SIGKILL);
+        self.running.process.wait(END);
+    }
+}
+
 /// `nodeprobe debug events`: one JSON line per GC pause of any length and per stall.
 pub struct EventStream {
     running: Running,

@@ -30,6 +30,7 @@ pub mod browser;
 pub mod chain;
 pub mod chart;
 pub mod cluster;
+pub mod code;
 pub mod collector;
 pub mod containers;
 pub mod contract;

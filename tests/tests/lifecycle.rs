@@ -11,17 +11,19 @@ use std::{
 
 use nodeprobe_tests::{
     Agent, Node, Report, Workload, assert_within,
+    code::changed_bytes,
     node::target_tmp,
     on_every_node, on_one_node,
     process::OwnedProcess,
     report::{assert_nothing_lost, assert_quiet, stalls, stalls_of_process},
     rootfs::Rootfs,
-    wait::eventually,
+    wait::{eventually, observe_for},
     workload::duration_s,
 };
 use tempfile::TempDir;
 
 on_every_node!(worker_threads_are_listed_while_they_live);
+on_one_node!(Node::of_major(24) => nothing_is_left_in_a_process_after_the_end);
 on_one_node!(Node::of_major(22) => short_lived_processes_are_measured_or_counted_as_lost);
 on_one_node!(Node::of_major(24) => each_cluster_worker_is_a_process_of_its_own);
 on_one_node!(Node::of_major(26) => a_process_that_becomes_another_program_is_dropped);
@@ -58,6 +60,27 @@ fn worker_threads_are_listed_while_they_live(node: &Node) {
         (report.process(pid).is_some() && workers(report).is_empty()).then_some(())
     });
     agent.end();
+}
+
+/// Also when the agent ends while it takes out the probes of a window: a thread that is killed over that would leave them.
+fn nothing_is_left_in_a_process_after_the_end(node: &Node) {
+    const ENDS: u64 = 6;
+    const NONE: [u64; 0] = [];
+    let load = Workload::plan(node, "mixed-load.js").start();
+    let changed = || changed_bytes(load.pid(), &node.binary);
+    assert_eq!(changed(), NONE, "before any agent");
+    for number in 0..ENDS {
+        let agent = Agent::every("0.2");
+        agent.wait_for_process(load.pid());
+        // Probes that many processes hit are in place for 250 ms at first, so some of the ends meet their going.
+        observe_for(Duration::from_millis(60 * number));
+        assert_ne!(changed(), NONE, "probes are breakpoints, and there are none, {}", node.label);
+        agent.end();
+        assert_eq!(changed(), NONE, "left after end {number}, {}", node.label);
+    }
+    let agent = Agent::observing([&load]);
+    agent.kill();
+    eventually("everything taken out after a kill", NOTICE, || changed().is_empty().then_some(()));
 }
 
 fn short_lived_processes_are_measured_or_counted_as_lost(node: &Node) {

@@ -15,7 +15,11 @@ use std::{
     error::Error,
     io::Write as _,
     mem::ManuallyDrop,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -26,7 +30,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    agent::{Agent, EventTap},
+    agent::{Agent, Ending, EventTap},
     bpf::{LoadError, Settings},
     kernel::tracefs,
     procfs::Procfs,
@@ -43,6 +47,10 @@ pub const EXIT_USAGE: u8 = 64;
 
 /// Probes are attached, or are about to be.
 static OBSERVING: AtomicBool = AtomicBool::new(false);
+/// How to take them out, once they are in.
+static ENDING: Mutex<Option<Ending>> = Mutex::new(None);
+/// Half of what that may take at most, on a host where nothing comes to its turn.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a command returns: an exit code, or an error for people.
 pub type Outcome = anyhow::Result<u8>;
@@ -61,7 +69,7 @@ pub fn complain(error: &anyhow::Error) {
 fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     if error.downcast_ref::<LoadError>().is_some_and(LoadError::is_permission) {
         return Some(
-            "Loading eBPF programs needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN (uprobes), \
+            "Loading eBPF programs needs root, or the capabilities CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN (before Linux 6.10), \
              CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run it with sudo. `nodeprobe check` tells what this host lacks.",
         );
     }
@@ -95,19 +103,26 @@ fn raise_descriptor_limit() {
 /// As [`Agent::start`].
 pub(crate) fn observe(settings: &Settings, tap: Option<EventTap>) -> Result<ManuallyDrop<Agent>, LoadError> {
     OBSERVING.store(true, Ordering::Relaxed);
+    let (agent, ending) = Agent::start(settings, Procfs::default(), tap)?;
+    *ENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
     // Never dropped: see `exit`.
-    Agent::start(settings, Procfs::default(), tap).map(ManuallyDrop::new)
+    Ok(ManuallyDrop::new(agent))
 }
 
-/// Ends the process at once and leaves the detaching of the probes to a child that does nothing else.
+/// Takes the probes out and ends the process.
 ///
-/// The kernel waits for a grace period of 20 to 110 ms (measured on Linux 6.18) at every probe it removes, one after
-/// the other, also when a process just exits. With a few dozen probes that is seconds in which a user would wait
-/// for the prompt. A child shares the descriptors, so they are only closed when it has gone too. It waits until this process
-/// has let go of them: whoever is last does the closing.
+/// Those in files are taken out here, a tenth of a second: in a container everything is killed once this process has gone, and a process
+/// that is killed while it takes a probe out of the memory of others leaves it there for good. Tracepoints hold on to nobody's memory,
+/// and are left to a child that does nothing else: the kernel waits for a grace period of 20 to 110 ms (measured on Linux 6.18) at every
+/// one, one after the other, also when a process just exits, and a user would wait for the prompt. So are probes of kernels that have no
+/// links for many (before 6.10). The child shares the descriptors, so they are only closed when it has gone too. It waits until this
+/// process has let go of them: whoever is last does the closing.
 pub fn exit(code: u8) -> ! {
     // `_exit` flushes nothing; if nobody reads any more there is nothing to flush.
     drop(std::io::stdout().flush());
+    if let Some(ending) = ENDING.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        ending.end(END_LIMIT);
+    }
     // SAFETY: in the child only calls follow that are async-signal-safe, so other threads' locks do not matter. If fork
     // fails, this process does the waiting itself.
     unsafe {
@@ -174,7 +189,7 @@ pub(crate) fn init_log(default: &str, writer: Option<std::fs::File>) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     // A second initialisation can only come from a test that has its own.
     drop(if let Some(file) = writer {
-        builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
+        builder.with_ansi(false).with_writer(Mutex::new(file)).try_init()
     } else {
         let colours =
             std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
