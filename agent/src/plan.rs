@@ -27,6 +27,9 @@ pub struct Plan {
     pub backend_fd_offset: Option<u32>,
     /// Probes around drains of the microtask queue, which are in place for some of the time only; `None`: the signal is unavailable.
     pub microtasks: Option<WindowedProbes>,
+    /// The probe where a page of the young generation is used up, in place for some of the time only: more stacks of who allocates; the
+    /// begins of collections give some as well.
+    pub pages: Option<WindowedProbes>,
     /// The code of `Worker::Run`, to tell workers that run already by the return addresses on their stacks.
     pub worker_run: Option<CodeRange>,
     /// Where async contexts are kept; with frames where this V8 could keep them so.
@@ -119,8 +122,6 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         }
         add_points(&mut points, v8, &[Hook::GcStart]);
     }
-    // More stacks of who allocates; the begins of collections give some as well.
-    add_points(&mut points, v8, &[Hook::NewPage]);
     let (rejections, deopts, thread_pool) = (rejections(node), deopts(v8), thread_pool(libuv));
     let microtasks = microtasks(v8);
     let async_context = async_context(node, v8);
@@ -165,6 +166,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         gc_kind: gc.ok(),
         backend_fd_offset: event_loop.ok(),
         microtasks: microtasks.ok(),
+        pages: v8.and_then(|(file, v8)| windowed(file, v8, &[Hook::NewPage])),
         worker_run: node.and_then(|(file, binary)| Some(CodeRange { file, range: binary.worker_run()? })),
         async_context: async_context.ok(),
     }
@@ -305,13 +307,16 @@ fn microtasks(v8: Component<'_>) -> Result<WindowedProbes, String> {
     if let Some(missing) = hooks.into_iter().find(|hook| v8.points(*hook).is_empty()) {
         return Err(because(what, v8, missing));
     }
-    let points = hooks.into_iter().flat_map(|hook| v8.points(hook).iter().map(move |point| (hook, point)));
+    windowed(file, v8, &hooks).ok_or_else(|| what.to_owned())
+}
+
+/// `None`: there is no place for any of them.
+fn windowed(file: usize, v8: &Binary, hooks: &[Hook]) -> Option<WindowedProbes> {
+    let points = hooks.iter().flat_map(|hook| v8.points(*hook).iter().map(move |point| (*hook, point)));
     let is_emulated = points.clone().all(|(_, point)| point.instruction == Instruction::Push);
-    Ok(WindowedProbes {
-        file,
-        points: points.map(|(hook, point)| (hook, point.offset)).collect(),
-        instruction: if is_emulated { Instruction::Push } else { Instruction::Other },
-    })
+    let points: Vec<_> = points.map(|(hook, point)| (hook, point.offset)).collect();
+    let instruction = if is_emulated { Instruction::Push } else { Instruction::Other };
+    (!points.is_empty()).then_some(WindowedProbes { file, points, instruction })
 }
 
 /// Where work is handed to libuv's pool of threads.

@@ -4,11 +4,13 @@ use crate::wire_record;
 
 /// Probes around the drains of the microtask queue.
 pub const DUTY_MICROTASKS: usize = 0;
-pub const DUTY_GROUPS: usize = 1;
+/// The probe where a page of the young generation is used up.
+pub const DUTY_PAGES: usize = 1;
+pub const DUTY_GROUPS: usize = 2;
 
 wire_record! {
-    /// One process that is looked at in this way at the moment. The agent writes it before the probes are there and removes it
-    /// after them; in between the programs count in it.
+    /// One process that is looked at in this way at the moment. The agent writes it before the first probes are there and
+    /// removes it after the last; in between the programs count in it.
     pub struct DutyRecord {
         /// Number of the window under way by `DUTY_*`; 0 = none. What began in one window does not end in another.
         pub windows: [u64; DUTY_GROUPS],

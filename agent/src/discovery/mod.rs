@@ -26,6 +26,7 @@ use std::{
 
 use nodeprobe_ebpf::{
     DropReason, ThreadRecord,
+    duty_record::{DUTY_MICROTASKS, DUTY_PAGES},
     part::{PART_ASLEEP, PART_STDIO_WRITE, PART_SYNC_IO},
     thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
 };
@@ -318,7 +319,7 @@ impl Discovery {
         target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
         self.users.insert(pid, files.iter().filter_map(|file| FileUse::of(file).ok()).collect());
         lock(&self.shared).targets.add(target);
-        if let Some(governed) = governed(id, &files, &plan) {
+        for governed in governed(id, &files, &plan) {
             // The governor ends only together with this thread.
             self.governor.send(governed).ok();
         }
@@ -432,19 +433,29 @@ impl Discovery {
 }
 
 /// The probes of a process that are in place for some of the time only.
-fn governed(id: ProcessId, files: &[File], plan: &Plan) -> Option<Governed> {
-    let probes = plan.microtasks.as_ref()?;
-    let target = |(hook, offset): &(Hook, FileOffset)| HookTarget {
-        program: hook.name(),
-        file_offset: offset.0,
-        cookie: None,
-    };
-    Some(Governed {
-        id,
-        file: files.get(probes.file)?.try_clone().ok()?,
-        targets: probes.points.iter().map(target).collect(),
-        instruction: probes.instruction,
-    })
+fn governed(id: ProcessId, files: &[File], plan: &Plan) -> Vec<Governed> {
+    let groups = [
+        (DUTY_MICROTASKS, Some(Signal::Microtasks), &plan.microtasks),
+        // Who allocates is told by the begins of collections, too.
+        (DUTY_PAGES, None, &plan.pages),
+    ];
+    let governed = groups.into_iter().filter_map(|(group, signal, probes)| {
+        let probes = probes.as_ref()?;
+        let target = |(hook, offset): &(Hook, FileOffset)| HookTarget {
+            program: hook.name(),
+            file_offset: offset.0,
+            cookie: None,
+        };
+        Some(Governed {
+            id,
+            group,
+            signal,
+            file: files.get(probes.file)?.try_clone().ok()?,
+            targets: probes.points.iter().map(target).collect(),
+            instruction: probes.instruction,
+        })
+    });
+    governed.collect()
 }
 
 /// What the stacks of a process are decoded with; `None`: the file of V8 is not mapped.

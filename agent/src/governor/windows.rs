@@ -37,15 +37,22 @@ pub(super) const YOUNG_NS: u64 = 1_000_000_000;
 /// What began in a window is waited for so long at its end: else long drains would be missed more often than short ones.
 const WAIT_FOR_END_NS: u64 = 2_000_000_000;
 
-/// A process and where its probes go.
+/// A group of probes of a process and where they go.
 #[derive(Debug)]
 pub struct Governed {
     pub id: ProcessId,
+    /// `duty_record::DUTY_*`.
+    pub group: usize,
+    /// The one that is not available while they are out; `None`: another source stands in.
+    pub signal: Option<Signal>,
     pub file: File,
     pub targets: Vec<HookTarget>,
     /// The slowest of those that the probes replace.
     pub instruction: Instruction,
 }
+
+/// Process and `duty_record::DUTY_*`.
+type Key = (u32, usize);
 
 /// The windows of all processes.
 pub struct Windows {
@@ -55,7 +62,8 @@ pub struct Windows {
     budget: Budget,
     costs: Costs,
     host: HostWindows,
-    processes: BTreeMap<u32, Watched>,
+    /// By process and group.
+    watched: BTreeMap<Key, Watched>,
     /// Number of the window that was opened last.
     last_number: u64,
 }
@@ -85,7 +93,7 @@ impl Windows {
         costs: Costs,
     ) -> Self {
         let host = HostWindows::new(Arc::clone(&shared), Arc::clone(&kernel), budget, costs.traced_ns);
-        Self { shared, kernel, table, budget, costs, host, processes: BTreeMap::new(), last_number: 0 }
+        Self { shared, kernel, table, budget, costs, host, watched: BTreeMap::new(), last_number: 0 }
     }
 
     /// Runs until `stop`, or until nobody can name processes any more.
@@ -102,48 +110,49 @@ impl Windows {
     }
 
     fn until_next_look(&self) -> Duration {
-        let due_ns = self.processes.values().map(|watched| watched.look_ns).chain([self.host.due_ns()]).min();
+        let due_ns = self.watched.values().map(|watched| watched.look_ns).chain([self.host.due_ns()]).min();
         due_ns.map_or(LOOK_LATER, |due_ns| {
             Duration::from_nanos(due_ns.saturating_sub(monotonic_ns())).min(LOOK_LATER)
         })
     }
 
     fn add(&mut self, governed: Governed) {
-        let pid = governed.id.pid;
+        let key = (governed.id.pid, governed.group);
         // The program that ran under this pid before.
-        self.remove(pid);
+        self.remove(key);
         if self.budget.overhead <= 0.0 {
-            self.note(governed.id, Some("switched off by --max-overhead 0".to_owned()));
+            self.note(governed.id, governed.signal, Some("switched off by --max-overhead 0".to_owned()));
             return;
         }
         let now_ns = monotonic_ns();
         let duty = Duty::new(self.budget, self.costs.of(governed.instruction), now_ns);
-        self.processes.insert(pid, Watched { governed, duty, open: None, look_ns: now_ns });
+        self.watched.insert(key, Watched { governed, duty, open: None, look_ns: now_ns });
     }
 
     fn look(&mut self) {
-        let due: Vec<u32> = {
+        let due: Vec<Key> = {
             let now_ns = monotonic_ns();
-            self.processes
+            self.watched
                 .iter()
                 .filter(|(_, watched)| watched.look_ns <= now_ns)
-                .map(|(pid, _)| *pid)
+                .map(|(key, _)| *key)
                 .collect()
         };
-        for pid in due {
-            self.look_at(pid);
+        for key in due {
+            self.look_at(key);
         }
     }
 
-    fn look_at(&mut self, pid: u32) {
-        let Some(watched) = self.processes.get_mut(&pid) else { return };
-        let id = watched.governed.id;
+    fn look_at(&mut self, key: Key) {
+        let Some(watched) = self.watched.get_mut(&key) else { return };
+        let Governed { id, signal, .. } = watched.governed;
+        let (pid, group) = key;
         if lock(&self.shared).targets.get(pid).is_none_or(|target| target.id != id) {
-            self.remove(pid);
+            self.remove(key);
             return;
         }
         let now_ns = monotonic_ns();
-        let hits = self.table.hits(pid, DUTY_MICROTASKS);
+        let hits = self.table.hits(pid, group);
         let step = watched.duty.step(now_ns, hits);
         let is_young = watched
             .open
@@ -151,101 +160,119 @@ impl Windows {
             .is_some_and(|open| now_ns - open.since_ns < YOUNG_NS || open.closing_ns.is_some());
         watched.look_ns = now_ns + if is_young { LOOK } else { LOOK_LATER }.as_nanos() as u64;
         match step {
-            Step::Open => self.open(pid),
+            Step::Open => self.open(key),
             Step::Keep if watched.open.as_ref().is_some_and(|open| open.closing_ns.is_some()) => {
-                self.close_when_done(pid);
+                self.close_when_done(key);
             }
             Step::Keep => {}
             Step::Close => {
                 if let Some(open) = &mut watched.open {
                     open.closing_ns = Some(now_ns);
                 }
-                self.close_when_done(pid);
+                self.close_when_done(key);
             }
             Step::TakeOut(excess) => {
-                self.close(pid);
-                tracing::warn!(target.pid = pid, ?excess, "probes cost more than --max-overhead allows");
-                self.note(id, Some(sentence(excess, self.budget)));
+                self.close(key);
+                tracing::warn!(
+                    target.pid = pid,
+                    group,
+                    ?excess,
+                    "probes cost more than --max-overhead allows"
+                );
+                self.note(id, signal, Some(sentence(excess, self.budget)));
             }
         }
     }
 
-    fn open(&mut self, pid: u32) {
+    fn open(&mut self, key: Key) {
+        let (pid, group) = key;
         // One that is still closing: its hits are what the decision to open was made with, and must not fall.
-        let hits = self.table.hits(pid, DUTY_MICROTASKS);
-        self.close(pid);
-        let Some(watched) = self.processes.get_mut(&pid) else { return };
-        let id = watched.governed.id;
+        let hits = self.table.hits(pid, group);
+        self.close(key);
+        let Some(watched) = self.watched.get_mut(&key) else { return };
+        let Governed { id, signal, .. } = watched.governed;
         self.last_number += 1;
         let number = self.last_number;
-        if let Err(error) = self.table.open(pid, DUTY_MICROTASKS, number, hits) {
-            self.note(id, Some(format!("the table of windows cannot be written: {error}")));
-            self.processes.remove(&pid);
+        if let Err(error) = self.table.open(pid, group, number, hits) {
+            self.give_up(key, format!("the table of windows cannot be written: {error}"));
             return;
         }
         let Some(only) = NonZeroU32::new(pid) else { return };
         let Governed { file, targets, .. } = &watched.governed;
         let (attached, mut failed) =
             lock_kernel(&self.kernel).attach_process(file, targets.iter().copied(), only);
-        if let Some((program, reason)) = failed.pop() {
-            self.table.close(pid);
-            attached.detach_aside();
-            self.note(id, Some(format!("the kernel refused the probe `{program}`: {reason}")));
-            self.processes.remove(&pid);
+        if let Some((target, reason)) = failed.pop() {
+            self.table.close(pid, group);
+            drop(attached);
+            self.give_up(key, format!("the kernel refused the probe `{}`: {reason}", target.program));
             return;
         }
         let since_ns = monotonic_ns();
         watched.open = Some(Open { number, since_ns, attached, closing_ns: None });
         watched.look_ns = since_ns + LOOK.as_nanos() as u64;
-        let mut shared = lock(&self.shared);
-        if let Some(target) = shared.targets.live_of(id) {
+        if group == DUTY_MICROTASKS
+            && let Some(target) = lock(&self.shared).targets.live_of(id)
+        {
             target.drains_seen.begin(since_ns);
         }
-        drop(shared);
-        self.note(id, None);
+        self.note(id, signal, None);
+    }
+
+    /// Not tried again.
+    fn give_up(&mut self, key: Key, reason: String) {
+        let Some(Watched { governed: Governed { id, signal, .. }, .. }) = self.watched.remove(&key) else {
+            return;
+        };
+        tracing::warn!(target.pid = key.0, group = key.1, reason, "probes cannot be put in");
+        self.note(id, signal, Some(reason));
     }
 
     /// Closes, unless a drain is under way that began in this window and may still be told.
-    fn close_when_done(&mut self, pid: u32) {
-        let Some(Watched { open: Some(open), .. }) = self.processes.get(&pid) else { return };
+    fn close_when_done(&mut self, key: Key) {
+        let Some(Watched { open: Some(open), .. }) = self.watched.get(&key) else { return };
         let waited_ns = monotonic_ns() - open.closing_ns.unwrap_or(open.since_ns);
-        let main = if waited_ns < WAIT_FOR_END_NS { lock(&self.shared).maps.thread(pid) } else { None };
+        let may_wait = key.1 == DUTY_MICROTASKS && waited_ns < WAIT_FOR_END_NS;
+        let main = if may_wait { lock(&self.shared).maps.thread(key.0) } else { None };
         if main.is_none_or(|main| main.drain_since_ns == 0 || main.drain_window != open.number) {
-            self.close(pid);
+            self.close(key);
         }
     }
 
-    fn close(&mut self, pid: u32) {
-        let Some(watched) = self.processes.get_mut(&pid) else { return };
+    fn close(&mut self, key: Key) {
+        let Some(watched) = self.watched.get_mut(&key) else { return };
         let Some(open) = watched.open.take() else { return };
-        self.table.close(pid);
-        if let Some(target) = lock(&self.shared).targets.live_of(watched.governed.id) {
+        let (pid, group) = key;
+        self.table.close(pid, group);
+        if group == DUTY_MICROTASKS
+            && let Some(target) = lock(&self.shared).targets.live_of(watched.governed.id)
+        {
             target.drains_seen.end(monotonic_ns());
         }
-        open.attached.detach_aside();
+        drop(open.attached);
     }
 
-    fn remove(&mut self, pid: u32) {
-        self.close(pid);
-        self.processes.remove(&pid);
+    fn remove(&mut self, key: Key) {
+        self.close(key);
+        self.watched.remove(&key);
     }
 
     /// Says in the signals of a process why it is not looked at; `None`: it is.
-    fn note(&self, id: ProcessId, reason: Option<String>) {
+    fn note(&self, id: ProcessId, signal: Option<Signal>, reason: Option<String>) {
+        let Some(signal) = signal else { return };
         let mut shared = lock(&self.shared);
         let Some(target) = shared.targets.live_of(id) else { return };
         let availability = reason.map_or(Availability::Ok, |reason| Availability::Unavailable(reason.into()));
-        if target.signals.get(&Signal::Microtasks) != Some(&availability) {
-            Arc::make_mut(&mut target.signals).insert(Signal::Microtasks, availability);
+        if target.signals.get(&signal) != Some(&availability) {
+            Arc::make_mut(&mut target.signals).insert(signal, availability);
         }
     }
 }
 
 impl Drop for Windows {
     fn drop(&mut self) {
-        let pids: Vec<u32> = self.processes.keys().copied().collect();
-        for pid in pids {
-            self.remove(pid);
+        let keys: Vec<Key> = self.watched.keys().copied().collect();
+        for key in keys {
+            self.remove(key);
         }
     }
 }

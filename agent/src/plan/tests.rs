@@ -74,7 +74,8 @@ fn stripped_24() -> Binary {
 }
 
 fn in_words(plan: &Plan) -> String {
-    let Plan { points, signals, gc_kind, backend_fd_offset, worker_run, microtasks, async_context: _ } = plan;
+    let Plan { points, signals, gc_kind, backend_fd_offset, worker_run, microtasks, pages, async_context: _ } =
+        plan;
     let mut lines: Vec<String> = points
         .iter()
         .map(|ProbePoint { hook, file, offset, rule, cookie }| {
@@ -82,8 +83,10 @@ fn in_words(plan: &Plan) -> String {
             format!("{} file {file} {:#x} {}{cookie}", hook.name(), offset.0, rule.name())
         })
         .collect();
-    let windowed =
-        microtasks.iter().flat_map(|probes| probes.points.iter().map(move |point| (probes, point)));
+    let windowed = microtasks
+        .iter()
+        .chain(pages)
+        .flat_map(|probes| probes.points.iter().map(move |point| (probes, point)));
     lines.extend(windowed.map(|(probes, (hook, offset))| {
         format!("{} file {} {:#x} in windows, {:?}", hook.name(), probes.file, offset.0, probes.instruction)
     }));
@@ -109,7 +112,6 @@ fn an_official_build_has_every_signal_from_one_file() {
     gc_minor file 0 0x800 dynsym
     gc_major file 0 0x900 dynsym
     gc_start file 0 0x500 dynsym
-    new_page file 0 0xb00 dynsym
     promise_reject file 0 0xc00 dynsym
     deopt file 0 0x1000 dynsym
     pool_fs file 0 0x1500 dynsym
@@ -125,6 +127,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     near_heap_limit file 0 0xf00 dynsym
     drain_begin file 0 0x1100 in windows, Push
     drain_end file 0 0x1200 in windows, Push
+    new_page file 0 0xb00 in windows, Push
     event_loop: ok
     stdio: ok
     gc: ok
@@ -226,7 +229,6 @@ fn debian_takes_each_component_from_its_own_file() {
     gc_major file 1 0x900 dynsym
     heap_size file 1 0xa00 dynsym
     gc_start file 1 0x500 dynsym
-    new_page file 1 0xb00 dynsym
     promise_reject file 1 0xc00 dynsym
     deopt file 1 0x1000 dynsym
     compile_end file 1 0x1a00 dynsym
@@ -237,6 +239,7 @@ fn debian_takes_each_component_from_its_own_file() {
     near_heap_limit file 1 0xf00 dynsym
     drain_begin file 1 0x1100 in windows, Push
     drain_end file 1 0x1200 in windows, Push
+    new_page file 1 0xb00 in windows, Push
     event_loop: ok
     stdio: ok
     gc: ok
@@ -270,7 +273,6 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     gc_minor file 0 0x800 dynsym
     gc_major file 0 0x900 dynsym
     gc_start file 0 0x500 dynsym
-    new_page file 0 0xb00 dynsym
     promise_reject file 0 0xc00 dynsym
     deopt file 0 0x1000 dynsym
     compile_end file 0 0x1a00 dynsym
@@ -281,6 +283,7 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     near_heap_limit file 0 0xf00 dynsym
     drain_begin file 0 0x1100 in windows, Push
     drain_end file 0 0x1200 in windows, Push
+    new_page file 0 0xb00 in windows, Push
     event_loop: uv_run is neither in the executable nor in a mapped libuv.so
     stdio: ok
     gc: ok

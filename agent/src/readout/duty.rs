@@ -27,15 +27,22 @@ impl DutyTable {
     /// # Errors
     /// The table is full or cannot be written.
     pub fn open(&mut self, pid: u32, group: usize, number: u64, hits: u64) -> Result<(), MapError> {
-        let mut record = DutyRecord::ZERO;
+        // What the programs of another group count in this moment is lost, a hit or two.
+        let mut record = self.0.get(&pid, 0).map_or(DutyRecord::ZERO, |record| record.0);
         record.windows[group] = number;
         record.hits[group] = hits;
         self.0.insert(pid, Wire(record), 0)
     }
 
     /// Ends it.
-    pub fn close(&mut self, pid: u32) {
-        // Absent is as good as removed.
-        drop(self.0.remove(&pid));
+    pub fn close(&mut self, pid: u32, group: usize) {
+        let Ok(Wire(mut record)) = self.0.get(&pid, 0) else { return };
+        record.windows[group] = 0;
+        // Absent is as good as removed, and one that cannot be written is looked at by no program that is attached.
+        drop(if record.windows == DutyRecord::ZERO.windows {
+            self.0.remove(&pid)
+        } else {
+            self.0.insert(pid, Wire(record), 0)
+        });
     }
 }
