@@ -3,7 +3,10 @@
 use super::{
     Finding, History, Mode, Severity, bytes, duration,
     slope::theil_sen,
-    thresholds::{HEAP_COLLECTIONS_LEAST, HEAP_GROWTH, HEAP_TIME_TO_LIMIT_S, limit},
+    thresholds::{
+        HEAP_COLLECTIONS_FEW_S, HEAP_COLLECTIONS_LEAST, HEAP_GROWTH, HEAP_GROWTH_OF_FEW,
+        HEAP_STEADINESS_OF_FEW, HEAP_TIME_TO_LIMIT_S, limit,
+    },
 };
 use crate::model::{NoticeKind, Occasion};
 
@@ -25,7 +28,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     }
     let sizes = history.heap_sizes();
     let (first, last) = (sizes.first()?, sizes.last()?);
-    if sizes.len() < HEAP_COLLECTIONS_LEAST {
+    if sizes.len() < HEAP_COLLECTIONS_LEAST && !is_plain(&sizes) {
         return None;
     }
     // A cache that has filled grows no more: the later half must grow like the whole.
@@ -88,4 +91,13 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         }
     };
     Some(Finding::new(MODE, severity, history, summary).with(evidence).blaming(culprit()))
+}
+
+/// Whether three collections alone tell growth: seconds and bytes of each.
+fn is_plain(sizes: &[(f64, f64)]) -> bool {
+    let [first, middle, last] = sizes else { return false };
+    let slope = |from: &(f64, f64), to: &(f64, f64)| (to.1 - from.1) / (to.0 - from.0);
+    last.0 - first.0 >= HEAP_COLLECTIONS_FEW_S
+        && last.1 - first.1 >= HEAP_GROWTH_OF_FEW * first.1
+        && slope(middle, last) >= HEAP_STEADINESS_OF_FEW * slope(first, middle)
 }

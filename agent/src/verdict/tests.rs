@@ -92,6 +92,22 @@ fn a_heap_that_grows_is_told_from_a_cache_that_has_filled() {
 }
 
 #[test]
+fn three_collections_tell_growth_if_they_are_far_apart_and_in_a_line() {
+    let collected = |sizes: [(u64, u64); 3]| {
+        judged(10, move |now, process, _| {
+            let of_now = sizes.iter().find(|(second, _)| *second == now);
+            if let Some((_, used_mib)) = of_now {
+                process.threads[0].major = sample::pauses([2 * MS], used_mib + 5, *used_mib);
+            }
+        })
+    };
+    assert_eq!(modes(&collected([(1, 26), (4, 56), (8, 96)])), [(Mode::HeapGrowth, true)]);
+    assert_eq!(collected([(1, 26), (4, 76), (8, 96)]), [], "it slows down: a cache that fills");
+    assert_eq!(collected([(1, 26), (2, 36), (4, 56)]), [], "within three seconds, as at a start");
+    assert_eq!(collected([(1, 126), (4, 136), (8, 150)]), [], "little");
+}
+
+#[test]
 fn the_limit_that_comes_first_counts() {
     // 10 MiB a second; 110 MiB after the last collection.
     let leak = |used_mib: u64, limit_mib: u64, heap_limit_mib: u64| {
