@@ -42,6 +42,8 @@ enum Which {
     Http,
     /// Requests per second of a service that works on each request
     Service,
+    /// Requests per second of one that works about as long as services do that render pages
+    Shop,
     /// Time to analyse a Node.js binary
     Analysis,
     /// Processor time and memory of the agent itself
@@ -66,13 +68,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let bench = Bench { workspace, node: workspace.nodes().join(&args.node).join("package/bin/node"), args };
     anyhow::ensure!(bench.node.exists(), "there is no {}", bench.node.display());
     println!("{}\n", machine());
-    let all = [Which::Loop, Which::Http, Which::Service, Which::Analysis, Which::Agent];
+    let all = [Which::Loop, Which::Http, Which::Service, Which::Shop, Which::Analysis, Which::Agent];
     let which = if args.which.is_empty() { &all[..] } else { &args.which };
     for which in which {
         let table = match which {
             Which::Loop => loop_turn::measure(&bench)?,
             Which::Http => http::measure(&bench, http::Server::Hello)?,
             Which::Service => http::measure(&bench, http::Server::Catalogue)?,
+            Which::Shop => http::measure(&bench, http::Server::Shop)?,
             Which::Analysis => analysis::measure(&bench)?,
             Which::Agent => agent::measure(&bench)?,
         };
