@@ -29,6 +29,18 @@ pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
+/// A pipe whose other end is read by 8 KiB with a pause after each, to its end.
+pub fn slow_pipe(pause: Duration) -> OwnedFd {
+    let (mut ours, theirs) = io::pipe().expect("a pipe can be made");
+    thread::spawn(move || {
+        let mut buffer = [0; 8 << 10];
+        while let Ok(1..) = ours.read(&mut buffer) {
+            thread::sleep(pause);
+        }
+    });
+    theirs.into()
+}
+
 /// What a reader saw.
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderNotes {

@@ -2,10 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write as _},
+    io::Write as _,
     net::TcpStream,
-    os::fd::OwnedFd,
-    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,6 +18,7 @@ use nodeprobe_tests::{
     on_one_node,
     prometheus::{Prometheus, VmAgent, query},
     skip::skip,
+    stdio::slow_pipe,
     wait::{eventually, observe_for},
     workload::number,
 };
@@ -60,19 +59,6 @@ struct Service {
     _client: Option<TcpStream>,
 }
 
-/// A pipe whose other end is read at 100 kB/s.
-fn slow_pipe() -> OwnedFd {
-    let (mut ours, theirs) = io::pipe().expect("a pipe can be made");
-    thread::spawn(move || {
-        let mut buffer = [0; 8 << 10];
-        // Ends with the writer.
-        while ours.read(&mut buffer).is_ok_and(|count| count > 0) {
-            thread::sleep(Duration::from_millis(80));
-        }
-    });
-    theirs.into()
-}
-
 impl Service {
     fn start(node: &Node, name: &str, pod: &str, script: &str, rate: f64) -> Self {
         // As in Kubernetes, where the agent makes the instance of these.
@@ -85,10 +71,10 @@ impl Service {
             plan = plan.flag("--max-old-space-size=320");
         }
         if script.ends_with("stdout-backpressure.js") || is_checkout {
-            plan = plan.stdout(slow_pipe());
+            plan = plan.stdout(slow_pipe(Duration::from_millis(80)));
         }
         if is_checkout {
-            plan = plan.stderr(slow_pipe());
+            plan = plan.stderr(slow_pipe(Duration::from_millis(80)));
         }
         let workload = plan.start();
         let ready = workload.wait_for("ready");

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, Write as _},
+    io::Write as _,
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use nodeprobe_tests::{
     prometheus::{Prometheus, VmAgent, query},
     promql::names,
     skip::skip,
-    stdio::SleepyReader,
+    stdio::slow_pipe,
     wait::{eventually, observe_for},
     workload::number,
 };
@@ -55,21 +55,17 @@ struct Service {
     _load: Option<Load>,
     /// Asks once and never reads.
     _client: Option<TcpStream>,
-    _reader: Option<SleepyReader>,
 }
 
 impl Service {
     fn start(node: &Node, name: &str) -> Self {
         let mut plan =
             Workload::plan(node, &format!("failure-modes/{name}.js")).env("OTEL_SERVICE_NAME", name);
-        let mut reader = None;
         if name == "heap-growth" {
             plan = plan.flag("--max-old-space-size=320");
         }
         if name == "stdout-backpressure" {
-            let (ours, theirs) = io::pipe().expect("a pipe can be made");
-            reader = Some(SleepyReader::start(ours, Duration::from_millis(50)));
-            plan = plan.stdout(std::os::fd::OwnedFd::from(theirs));
+            plan = plan.stdout(slow_pipe(Duration::from_millis(50)));
         }
         if name.starts_with("sync") {
             // The others are those of a host without Kubernetes.
@@ -88,7 +84,7 @@ impl Service {
                 client
             });
         let load = (rate > 0.0).then(|| Load::start(port, path, rate, connections.max(1)));
-        Self { workload, _load: load, _client: client, _reader: reader }
+        Self { workload, _load: load, _client: client }
     }
 }
 

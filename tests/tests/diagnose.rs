@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
     process::Command,
     thread,
@@ -17,6 +17,7 @@ use nodeprobe_tests::{
     on_every_node,
     process::{OwnedProcess, describe},
     skip::skip,
+    stdio::slow_pipe,
     watch::Watch,
     workload::number,
 };
@@ -71,16 +72,9 @@ impl Service {
             }
             // The reader of the logs is slow, or quick.
             "stdout-backpressure" | "healthy-logging" => {
-                let (mut reading, writing) = io::pipe().expect("a pipe can be made");
                 let pause =
                     if name == "healthy-logging" { Duration::ZERO } else { Duration::from_millis(50) };
-                thread::spawn(move || {
-                    let mut buffer = [0; 8192];
-                    while let Ok(1..) = reading.read(&mut buffer) {
-                        thread::sleep(pause);
-                    }
-                });
-                plan.stdout(std::os::fd::OwnedFd::from(writing))
+                plan.stdout(slow_pipe(pause))
             }
             _ => plan,
         };

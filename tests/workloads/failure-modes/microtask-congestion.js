@@ -2,11 +2,13 @@
 // microtask-congestion.js: sums up the rows of an async generator. They are there already, so no await ever gives way to the loop.
 const { serve, reply } = require('./shared');
 
-const ROWS = 400000;
+// As many rows as take so long, however quick the machine is.
+const REQUEST_MS = 100;
+let rows = 10000;
 const drains = { count: 0, max_ms: 0, sum_ms: 0 };
 
 async function* readRows() {
-  for (let row = 0; row < ROWS; row++) yield row;
+  for (let row = 0; row < rows; row++) yield row;
 }
 
 async function sumRows() {
@@ -25,8 +27,19 @@ async function total(req, res) {
   reply(res, `${sum}\n`);
 }
 
-serve({
+async function calibrateRows() {
+  let ms = 0;
+  while (ms < REQUEST_MS / 2) {
+    rows *= 2;
+    const begin = performance.now();
+    await sumRows();
+    ms = performance.now() - begin;
+  }
+  rows = Math.round(rows * REQUEST_MS / ms);
+}
+
+calibrateRows().then(() => serve({
   expect: 'microtask-congestion', path: '/total', rate: 3, functions: [readRows, sumRows], script: __filename,
   routes: { '/total': total },
   report: () => ({ drains }),
-});
+}));
