@@ -34,7 +34,7 @@ const measurement_us = measurementUs();
 
 function book(req) {
   for (let order = 0; order < 400; order++) {
-    const median = price(req, 200);
+    const median = price(req, 160);
     const before = process.cpuUsage();
     console.log('%s %s: order %d at %d, line %d', 'info', req.url, order, median, lines++);
     add(before);
