@@ -27,6 +27,15 @@ pub(crate) fn window(group: usize) -> Option<u64> {
     (window != 0).then_some(window)
 }
 
+/// Whether a window is open for this process. Counts nothing.
+#[inline(always)]
+pub(crate) fn is_open(group: usize) -> bool {
+    DUTY.get_ptr_mut((bpf_get_current_pid_tgid() >> 32) as u32).is_some_and(|duty| {
+        // SAFETY: as above.
+        unsafe { (*duty).windows[group] != 0 }
+    })
+}
+
 /// Does what the others do when hit, for the agent's own measurement of that: looks up process and thread, and the time.
 #[uprobe]
 pub(crate) fn calibration(_ctx: ProbeContext) -> u32 {

@@ -14,7 +14,7 @@ wire_record! {
     pub struct DutyRecord {
         /// Number of the window under way by `DUTY_*`; 0 = none. What began in one window does not end in another.
         pub windows: [u64; DUTY_GROUPS],
-        /// Hits of probes since the record was made.
+        /// Hits of probes, those of windows before this one included.
         pub hits: [u64; DUTY_GROUPS],
     }
 }

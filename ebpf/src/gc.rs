@@ -82,8 +82,8 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
     thread.gc_space = ctx.arg::<u64>(1).unwrap_or(0) as u32 & 0xff;
     thread.gc_before_bytes = 0;
     thread.gc_after_bytes = 0;
-    if thread.allocation_pages == 0 {
-        // Stripped builds do not tell of pages.
+    if !duty::is_open(DUTY_PAGES) {
+        // Pages are looked at in windows only, and stripped builds do not tell of them.
         sample_allocation(&ctx, thread);
     }
     // What the sample took is no time of V8.
@@ -106,7 +106,6 @@ pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
     if let Some(thread) = target::current()
         && thread.gc_active == 0
     {
-        thread.allocation_pages = 1;
         sample_allocation(&ctx, thread);
     }
     0

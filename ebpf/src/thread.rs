@@ -211,8 +211,8 @@ wire_record! {
         pub allocation_sample_ns: u64,
         /// Of so many pages of the young generation one is sampled, at random.
         pub allocation_stride: u32,
-        /// Non-zero: pages are told, so begins of collections need not be.
-        pub allocation_pages: u32,
+        /// Keeps the fields behind it at multiples of 8 bytes.
+        pub allocation_padding: u32,
         /// Where and when a program of `rejections` or `deopts` ended last: a second attachment to one file hits again at once.
         pub hit_sp: u64,
         pub hit_ns: u64,
@@ -320,7 +320,7 @@ impl ThreadRecord {
         deopt_sample_ns: 0,
         allocation_sample_ns: 0,
         allocation_stride: 0,
-        allocation_pages: 0,
+        allocation_padding: 0,
         hit_sp: 0,
         hit_ns: 0,
         modules: [0; MODULE_KINDS],

@@ -75,7 +75,10 @@ fn nothing_is_left_in_a_process_after_the_end(node: &Node) {
     }
     let load = Workload::plan(node, "mixed-load.js").start();
     let changed = || changed_bytes(load.pid(), &node.binary);
-    assert_eq!(changed(), NONE, "before any agent");
+    // An agent that was killed by the test before this one lets go within seconds.
+    eventually("a host without probes (does another agent run?)", NOTICE, || {
+        changed().is_empty().then_some(())
+    });
     for number in 0..ENDS {
         let agent = Agent::every("0.2");
         agent.wait_for_process(load.pid());

@@ -27,6 +27,8 @@ use crate::kernel::{Trial, trial};
 
 /// What the verifier may say of a program that it refuses.
 const LOG_BYTES: usize = 1 << 20;
+/// How often a program is loaded whose verification was interrupted.
+const TRIES: usize = 5;
 
 /// The uprobe programs of the object, ready to be loaded one by one.
 pub(super) struct MultiPrograms(BTreeMap<String, (Program, Function)>);
@@ -50,12 +52,25 @@ impl MultiPrograms {
     pub(super) fn load(&self, name: &str) -> Result<OwnedFd, String> {
         let (program, function) = self.0.get(name).ok_or("the program is not in the object")?;
         let load = |log: &mut [u8]| load(&function.instructions, &program.license, name, log);
-        if let Ok(loaded) = load(&mut []) {
-            return Ok(loaded);
+        let mut refusal = None;
+        for _ in 0..TRIES {
+            match load(&mut []) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => {
+                    // The verifier gives way to a signal.
+                    let again = error.raw_os_error() == Some(libc::EAGAIN);
+                    refusal.get_or_insert(error);
+                    if !again {
+                        break;
+                    }
+                }
+            }
         }
         // Once more, for its words: the log costs time that a program which is taken need not spend.
         let mut log = vec![0; LOG_BYTES];
         load(&mut log).map_err(|error| {
+            // Where the log does not fit it says only that.
+            let error = refusal.unwrap_or(error);
             let text = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
             format!("the BPF_PROG_LOAD syscall returned {error}. Verifier output: {text}")
         })

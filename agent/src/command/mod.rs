@@ -85,7 +85,7 @@ pub(crate) fn prepare() {
     }
 }
 
-/// A probe is a descriptor, about twenty to a Node build: the usual soft limit of 1024 would end at the fiftieth.
+/// A probe is a descriptor, or those of a program in a file are one, about twenty to a Node build: the usual soft limit of 1024 would end at the fiftieth.
 fn raise_descriptor_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid pointer; if one fails, the old limit stays, and a refused probe says so.
@@ -120,6 +120,14 @@ pub(crate) fn observe(settings: &Settings, tap: Option<EventTap>) -> Result<Manu
 pub fn exit(code: u8) -> ! {
     // `_exit` flushes nothing; if nobody reads any more there is nothing to flush.
     drop(std::io::stdout().flush());
+    // Whoever reads our output must see its end now.
+    // SAFETY: the path is a C string; descriptors that cannot be had are refused.
+    unsafe {
+        let nothing = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if nothing >= 0 {
+            libc::dup2(nothing, 1);
+        }
+    }
     if let Some(ending) = ENDING.lock().unwrap_or_else(PoisonError::into_inner).take() {
         ending.end(END_LIMIT);
     }

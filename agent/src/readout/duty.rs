@@ -17,7 +17,7 @@ impl DutyTable {
         Self(map)
     }
 
-    /// Hits since the window was opened; 0 without one.
+    /// Hits up to now; 0 when no group of the process has a window.
     pub fn hits(&self, pid: u32, group: usize) -> u64 {
         self.0.get(&pid, 0).map_or(0, |record| record.0.hits[group])
     }
@@ -27,7 +27,7 @@ impl DutyTable {
     /// # Errors
     /// The table is full or cannot be written.
     pub fn open(&mut self, pid: u32, group: usize, number: u64, hits: u64) -> Result<(), MapError> {
-        // What the programs of another group count in this moment is lost, a hit or two.
+        // What the programs of another group count between reading and writing is lost, so their hits may fall; `Duty` bears that.
         let mut record = self.0.get(&pid, 0).map_or(DutyRecord::ZERO, |record| record.0);
         record.windows[group] = number;
         record.hits[group] = hits;

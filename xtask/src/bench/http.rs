@@ -33,6 +33,8 @@ struct Window {
     requests_per_s: f64,
     p99_ms: f64,
     cpu_us_per_request: f64,
+    /// Of the server, microseconds; also when nothing was answered.
+    cpu_us: f64,
 }
 
 /// The windows of one variant, round by round.
@@ -180,9 +182,8 @@ fn best_cpu(rounds: &[&Vec<Window>]) -> f64 {
 
 /// Of all windows of a round, whoever disturbed them: what is in place for some of the time only is in it by its share.
 fn mean_cpu(windows: &[Window]) -> f64 {
-    let (cpu_us, requests) = windows.iter().fold((0.0, 0.0), |(cpu_us, requests), window| {
-        (cpu_us + window.cpu_us_per_request * window.requests_per_s, requests + window.requests_per_s)
-    });
+    let cpu_us: f64 = windows.iter().map(|window| window.cpu_us).sum();
+    let requests: f64 = windows.iter().map(|window| window.requests_per_s * WINDOW_S).sum();
     cpu_us / requests
 }
 
@@ -216,5 +217,6 @@ fn window(load: &mut Running, server: u32) -> Result<Window> {
         requests_per_s,
         p99_ms: p99_ms.parse()?,
         cpu_us_per_request: used_us / (requests_per_s * WINDOW_S),
+        cpu_us: used_us,
     })
 }
