@@ -17,6 +17,7 @@ pub mod sample;
 pub mod socket_record;
 pub mod stdio_record;
 pub mod thread;
+pub mod tick;
 pub mod walk;
 
 pub use context_record::{ContextRecord, ContextRequest};

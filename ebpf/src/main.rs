@@ -14,6 +14,8 @@
 #[cfg(target_arch = "bpf")]
 mod async_context;
 #[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
 mod compile;
 #[cfg(target_arch = "bpf")]
 mod counter;

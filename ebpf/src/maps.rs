@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use nodeprobe_ebpf::{
     DropReason, StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN, stdio_record::TTY_FDS_LEN,
+    tick::Tick,
 };
 
 /// Turns of at least this many nanoseconds are stalls.
@@ -19,6 +20,9 @@ static GC_EVENT_THRESHOLD_NS: Global<u64> = Global::new(10_000_000);
 /// 0: no stack is sampled.
 #[unsafe(no_mangle)]
 static SAMPLE_STACKS: Global<u32> = Global::new(1);
+/// How long a tick of this kernel is, nanoseconds. 0: it is not looked at.
+#[unsafe(no_mangle)]
+static TICK_NS: Global<u64> = Global::new(0);
 
 /// Loop threads by thread id. Preallocated: allocation inside tracing programs makes kernels before 6.1 warn.
 /// The agent sets the size.
@@ -74,6 +78,11 @@ pub(crate) fn gc_event_threshold_ns() -> u64 {
 
 pub(crate) fn sample_stacks() -> bool {
     SAMPLE_STACKS.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn tick() -> Option<Tick> {
+    Tick::new(TICK_NS.load())
 }
 
 #[inline(always)]

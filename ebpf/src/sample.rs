@@ -36,7 +36,7 @@ pub const SAMPLE_REQUEST: u32 = 1024;
 /// periods that timers of applications have.
 pub const SAMPLE_PERIOD_NS: u64 = 7_919_000;
 /// Of the ticks that come in a turn's first period, one in so many takes a stack. A busy server with short turns has hardly
-/// others; taking and decoding each cost it 3 % of its processor time. A stall of 50 ms still has five later ones.
+/// others, and the agent would decode stacks of turns that nobody asks about. A stall of 50 ms still has five later ones.
 pub const YOUNG_EVERY: u32 = 4;
 
 /// A piece of the stack comes with a sample of at most this many frames, none of them JavaScript.

@@ -1,24 +1,18 @@
-//! Stacks: of loop threads that run while a turn is under way, by a clock on every processor, and of those that fall asleep
-//! in one.
+//! Stacks: of loop threads that run while a turn is under way (`clock` tells when), and of those that fall asleep in one.
 //!
 //! The registers are those of user space also when the clock ticks inside a system call, so there is one way to begin a
 //! walk. What a frame means, user space finds out (`walk`).
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
-    macros::{map, perf_event},
+    helpers::{bpf_probe_read_user, generated},
+    macros::map,
     maps::PerCpuArray,
-    programs::PerfEventContext,
 };
 use nodeprobe_ebpf::{
     DropReason, EventKind, RawFrame, SampleHeader, ThreadRecord,
     part::SYSCALL_UNKNOWN,
-    sample::{
-        IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE,
-        SAMPLE_ON_CPU, SAMPLE_PERIOD_NS, SAMPLE_YOUNG, YOUNG_EVERY,
-    },
-    thread::STATE_WAIT,
+    sample::{IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE},
     walk::{self, MAX_FRAMES, Memory},
 };
 
@@ -72,30 +66,6 @@ impl Memory for User {
         // SAFETY: the helper checks the address, and does not wait for pages that are not there.
         unsafe { bpf_probe_read_user(address as *const [u64; N]) }.ok()
     }
-}
-
-/// The clock of a processor, [`nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS`].
-#[perf_event]
-pub(crate) fn sample(_ctx: PerfEventContext) -> u32 {
-    // The idle thread.
-    if bpf_get_current_pid_tgid() == 0 {
-        return 0;
-    }
-    if let Some(thread) = target::current()
-        && thread.state != STATE_WAIT
-    {
-        let now_ns = target::now_ns();
-        let mut flags = SAMPLE_ON_CPU;
-        if now_ns - thread.since_ns < SAMPLE_PERIOD_NS {
-            thread.young_ticks = thread.young_ticks.wrapping_add(1);
-            if thread.young_ticks % YOUNG_EVERY != 0 {
-                return 0;
-            }
-            flags |= SAMPLE_YOUNG;
-        }
-        take(thread, flags, now_ns, SYSCALL_UNKNOWN, -1);
-    }
-    0
 }
 
 /// The current thread falls asleep in a turn at `now_ns`.
@@ -183,8 +153,9 @@ fn put<const N: usize>(payload: &mut [u64; N], index: usize, frame: RawFrame) {
     }
 }
 
+/// The stack of the current thread, from where it left user space.
 #[inline(always)]
-fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor: i32) {
+pub(crate) fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32, descriptor: i32) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: a valid map value of this processor alone; see `SCRATCH`.
     let scratch = unsafe { &mut *scratch };

@@ -22,6 +22,7 @@ on_every_node!(ps_lists_every_signal_as_ok);
 on_one_node!(Node::of_major(24) => batch_output_has_the_process_in_every_format);
 on_one_node!(Node::of_major(24) => output_that_is_no_terminal_is_a_batch);
 on_one_node!(Node::of_major(24) => a_reader_that_goes_away_ends_top_quietly);
+on_one_node!(Node::of_major(24) => the_log_says_what_the_clock_of_samples_is);
 on_one_node!(Node::of_major(22) => trace_prints_a_stall_when_it_has_ended_and_no_other);
 on_one_node!(Node::of_major(20) => check_finds_this_host_fit);
 on_one_node!(Node::of_major(20) => wrong_usage_ends_with_64_and_says_why);
@@ -38,6 +39,16 @@ fn nodeprobe(arguments: &[&str]) -> Output {
 fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}; stderr: {}", describe(output.status), output.stderr_text());
     assert!(!output.stderr_text().contains("panicked"), "{}", output.stderr_text());
+}
+
+/// A tick program that the verifier refuses would go unnoticed else: a clock on every processor takes over.
+fn the_log_says_what_the_clock_of_samples_is(node: &Node) {
+    let _observed = Workload::idle(node);
+    let output = run(agent::command(["top", "-b", "-n", "1", "-d", "0.5"]).env("RUST_LOG", "info"), RUN);
+    assert_success(&output);
+    let log = output.stderr_text();
+    let said = log.lines().find(|line| line.contains("stacks are sampled")).expect("the log says it");
+    assert!(!said.contains("refused"), "{said}");
 }
 
 fn trace_prints_a_stall_when_it_has_ended_and_no_other(node: &Node) {

@@ -10,20 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use aya::{
-    programs::{
-        ProgramError,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
-        trace_point::TracePointLink,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
-    },
-    util::online_cpus,
+use aya::programs::{
+    ProgramError,
+    trace_point::TracePointLink,
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use nodeprobe_ebpf::sample::SAMPLE_PERIOD_NS;
 
 use super::{
     detach::{self, Detaching, Link},
-    load::{Kernel, SAMPLE_PROGRAM, TRACEPOINT_PROGRAMS, chain, perf_event, tracepoint, uprobe},
+    load::{Kernel, TRACEPOINT_PROGRAMS, chain, tracepoint, uprobe},
     multi,
 };
 use crate::{
@@ -181,8 +176,8 @@ impl Kernel {
             let text = "stacks are not sampled: nodeprobe was told so by --no-stacks";
             signals.insert(Signal::Sample, Availability::Unavailable(text.into()));
         } else if let Err(reason) = self.attach_sampler() {
-            tracing::warn!(reason, "the sampling clock was not started");
-            let text = format!("the kernel's clock for samples cannot be used: {reason}");
+            tracing::warn!(reason, "stacks are not sampled");
+            let text = format!("the kernel gives no clock for samples: {reason}");
             signals.insert(Signal::Sample, Availability::Unavailable(text.into()));
         }
         signals
@@ -209,24 +204,6 @@ impl Kernel {
             links.push(attach(program).map_err(|error| format!("syscalls:{event}: {}", chain(&error)))?);
         }
         Ok(TracePoints(links))
-    }
-
-    /// Starts the clock that samples stacks, on every processor: a thread is sampled from its first turn on, and on
-    /// whichever processor it runs.
-    fn attach_sampler(&mut self) -> Result<(), String> {
-        if let Some(refusal) = self.refused.get(SAMPLE_PROGRAM) {
-            return Err(format!("the program was refused: {refusal}"));
-        }
-        let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;
-        let processors = online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
-        for cpu in processors {
-            let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
-            let scope = PerfEventScope::AllProcessesOneCpu { cpu };
-            program
-                .attach(clock, scope, SamplePolicy::Period(SAMPLE_PERIOD_NS), false)
-                .map_err(|error| format!("processor {cpu}: {}", chain(&error)))?;
-        }
-        Ok(())
     }
 
     /// Whether the kernel took a program.

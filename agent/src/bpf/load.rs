@@ -5,6 +5,7 @@ use std::{
     io,
     num::NonZero,
     os::fd::OwnedFd,
+    path::Path,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -16,12 +17,13 @@ use aya::{
 };
 use nodeprobe_ebpf::{
     ContextRecord, DutyRecord, PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey,
-    StdioRecord, ThreadRecord, part::SYSCALLS_LEN,
+    StdioRecord, ThreadRecord, part::SYSCALLS_LEN, tick::Tick,
 };
 
 use super::multi::MultiPrograms;
 use crate::{
     governor::Budget,
+    kernel::tick,
     readout::{Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
     syscalls,
 };
@@ -97,6 +99,10 @@ pub struct Kernel {
     /// Programs that were loaded for links of many places, which then are not loaded in `ebpf`.
     pub(super) multi: BTreeMap<&'static str, OwnedFd>,
     pub(super) stacks: bool,
+    /// The kernel's tick if it can be the clock of samples; else the reason.
+    pub(super) tick: Result<Tick, String>,
+    /// Which tick each processor has seen last.
+    pub(super) tick_seen: PerCpuArray<MapData, u64>,
     /// Which time it is that the programs of `async_context` are attached.
     pub(super) context_window: Array<MapData, u64>,
     pub(super) windows: u64,
@@ -147,7 +153,9 @@ pub(super) const UPROBE_PROGRAMS: [&str; 27] = [
     "compile_end",
 ];
 
-pub(super) const SAMPLE_PROGRAM: &str = "sample";
+/// The programs that sample stacks, of which one is loaded: at the kernel's tick, and by a clock of our own.
+pub(super) const TICK_PROGRAM: &str = "sample_tick";
+pub(super) const CLOCK_PROGRAM: &str = "sample";
 
 impl Kernel {
     /// Loads maps and programs and hands out the reading ends.
@@ -155,9 +163,11 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses the maps or every single program; the cause names the system call.
     pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring, DutyTable), LoadError> {
+        let tick = tick::of_host(Path::new("/"));
         let mut ebpf = EbpfLoader::new()
             .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
             .override_global("SAMPLE_STACKS", &u32::from(settings.stacks), true)
+            .override_global("TICK_NS", &tick.as_ref().map_or(0, |tick| tick.length_ns()), true)
             .override_global("GC_EVENT_THRESHOLD_NS", &settings.gc_event_threshold_ns, true)
             .map_max_entries("THREADS", settings.max_threads)
             .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
@@ -168,10 +178,11 @@ impl Kernel {
             tracing::warn!(reason, "probes are attached one by one");
             None
         });
+        let sampler = if tick.is_ok() { TICK_PROGRAM } else { CLOCK_PROGRAM };
         let mut refused = BTreeMap::new();
         let mut multi = BTreeMap::new();
         let mut first = None;
-        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref()) {
+        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), sampler) {
             match loaded {
                 Loaded::Alone(Ok(())) => {}
                 Loaded::Alone(Err(error)) => {
@@ -208,7 +219,9 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
         let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
-        let kernel = Self { ebpf, refused, multi, stacks: settings.stacks, context_window, windows: 0 };
+        let tick_seen = take(&mut ebpf, "TICK_SEEN", PerCpuArray::<_, u64>::try_from)?;
+        let stacks = settings.stacks;
+        let kernel = Self { ebpf, refused, multi, stacks, tick, tick_seen, context_window, windows: 0 };
         Ok((kernel, maps, ring, duty))
     }
 }
@@ -242,10 +255,14 @@ enum Loaded {
 
 /// Loads all programs, on as many processors as there are: nearly all of the time that the agent takes to start is the verifier's,
 /// which looks at each program alone. Results are in the order of the names. Those of uprobes are taken from `multi`, if it is there.
-fn load_programs(ebpf: &mut Ebpf, multi: Option<&MultiPrograms>) -> Vec<(&'static str, Loaded)> {
+fn load_programs(
+    ebpf: &mut Ebpf,
+    multi: Option<&MultiPrograms>,
+    sampler: &'static str,
+) -> Vec<(&'static str, Loaded)> {
     const THREADS_MAX: usize = 4;
     // The costliest first, or one thread would still be at it when the others are done.
-    let names = [SAMPLE_PROGRAM].into_iter().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
+    let names = [sampler].into_iter().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
     let mut programs: HashMapOf<String, &mut Program> =
         ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
     let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));
@@ -276,7 +293,7 @@ fn load_programs(ebpf: &mut Ebpf, multi: Option<&MultiPrograms>) -> Vec<(&'stati
     loaded.into_iter().map(|(_, name, result)| (name, result)).collect()
 }
 
-fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+pub(super) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::TracePoint(program) => program.load(),
         Program::UProbe(program) => program.load(),
@@ -316,7 +333,7 @@ pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Option<&'a mut T
 }
 
 pub(super) fn perf_event(ebpf: &mut Ebpf) -> Option<&mut PerfEvent> {
-    match ebpf.program_mut(SAMPLE_PROGRAM) {
+    match ebpf.program_mut(CLOCK_PROGRAM) {
         Some(Program::PerfEvent(program)) => Some(program),
         _ => None,
     }

@@ -2,6 +2,7 @@
 //! and of what it is made of.
 
 pub mod attach;
+mod clock;
 pub mod detach;
 pub mod load;
 mod multi;

@@ -2,6 +2,7 @@
 //! that tracepoints need ([`tracefs`]).
 
 pub mod requirements;
+pub(crate) mod tick;
 pub mod tracefs;
 pub(crate) mod trial;
 

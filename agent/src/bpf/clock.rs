@@ -1,0 +1,106 @@
+//! Starts what says when stacks are sampled: the kernel's tick, or a clock of our own on every processor.
+
+use aya::{
+    programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    util::online_cpus,
+};
+use nodeprobe_ebpf::{sample::SAMPLE_PERIOD_NS, tick::Tick};
+
+use super::load::{CLOCK_PROGRAM, Kernel, TICK_PROGRAM, chain, load_program, perf_event, tracepoint};
+use crate::collector::monotonic_ns;
+
+/// So many ticks have to be seen of [`TICKS_TRIED`]. Other timers that expire just when ticks begin are rare.
+const TICKS_SEEN: usize = 4;
+const TICKS_TRIED: usize = 10;
+
+impl Kernel {
+    /// Attaches the program that samples. A thread is sampled from its first turn on, on whichever processor it runs.
+    ///
+    /// # Errors
+    /// What the kernel refuses, in its words; then no stack is sampled by a clock.
+    pub(super) fn attach_sampler(&mut self) -> Result<(), String> {
+        match self.attach_tick() {
+            Ok(()) => {
+                tracing::info!("stacks are sampled at the kernel's tick");
+                Ok(())
+            }
+            Err(reason) => {
+                tracing::info!(
+                    reason,
+                    "stacks are sampled by a clock on every processor, not at the kernel's tick"
+                );
+                self.attach_clock()
+            }
+        }
+    }
+
+    fn attach_tick(&mut self) -> Result<(), String> {
+        let tick = self.tick.clone()?;
+        self.not_refused(TICK_PROGRAM)?;
+        let program = tracepoint(&mut self.ebpf, TICK_PROGRAM).ok_or("the program is not in the object")?;
+        let link = program.attach("timer", "hrtimer_expire_entry").map_err(|error| chain(&error))?;
+        if self.sees_ticks(tick) {
+            return Ok(());
+        }
+        if let Some(program) = tracepoint(&mut self.ebpf, TICK_PROGRAM) {
+            program.detach(link).map_err(|error| chain(&error))?;
+        }
+        Err("no tick was seen at a multiple of its length: kernels before 6.4 begin them anywhere".to_owned())
+    }
+
+    /// Whether the program is run by ticks, as the only sure way to know: kernels differ in when they begin. Takes some ticks, in
+    /// which this thread must not sleep: an idle processor has none.
+    fn sees_ticks(&self, tick: Tick) -> bool {
+        let length_ns = tick.length_ns();
+        let mut seen = 0;
+        for _ in 0..TICKS_TRIED {
+            let middle_ns = (monotonic_ns() / length_ns + 1) * length_ns + length_ns / 2;
+            while monotonic_ns() < middle_ns {
+                std::hint::spin_loop();
+            }
+            // Wherever and whenever this thread goes on: the tick before is what counts. Moved in between, it says nothing.
+            let (cpu, now_ns) = (current_cpu(), monotonic_ns());
+            let seen_ns = cpu.and_then(|cpu| self.tick_seen.get(&0, 0).ok()?.get(cpu).copied());
+            let begin_ns = now_ns - now_ns % length_ns;
+            // Half of how late it may be, so that those that come later are seen, too.
+            let is_tick = |seen_ns: u64| seen_ns >= begin_ns && seen_ns - begin_ns <= tick.lateness_ns() / 2;
+            seen += usize::from(cpu == current_cpu() && seen_ns.is_some_and(is_tick));
+            if seen == TICKS_SEEN {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn attach_clock(&mut self) -> Result<(), String> {
+        self.not_refused(CLOCK_PROGRAM)?;
+        if self.tick.is_ok()
+            && let Some(program) = self.ebpf.program_mut(CLOCK_PROGRAM)
+        {
+            // The other was loaded in its place.
+            load_program(program).map_err(|error| format!("the program was refused: {}", chain(&error)))?;
+        }
+        let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;
+        let processors = online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
+        for cpu in processors {
+            let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+            let scope = PerfEventScope::AllProcessesOneCpu { cpu };
+            program
+                .attach(clock, scope, SamplePolicy::Period(SAMPLE_PERIOD_NS), false)
+                .map_err(|error| format!("processor {cpu}: {}", chain(&error)))?;
+        }
+        Ok(())
+    }
+
+    fn not_refused(&self, program: &str) -> Result<(), String> {
+        match self.refused.get(program) {
+            Some(refusal) => Err(format!("the program was refused: {refusal}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn current_cpu() -> Option<usize> {
+    // SAFETY: takes nothing.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
