@@ -61,6 +61,49 @@ impl Spread {
     }
 }
 
+/// The mean of the middle half of some measurements, and where it lies with 95 % certainty: what it is in most of a thousand samples
+/// drawn from them (bootstrap). Single ones that somebody disturbed move neither much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Estimate {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Estimate {
+    /// `None` when nothing was measured.
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        const DRAWS: usize = 1000;
+        let values: Vec<f64> = values.into_iter().collect();
+        let value = middle_mean(&values)?;
+        // The same numbers at each call, so that a table can be made again (Knuth's linear congruential generator, MMIX).
+        let mut state = 1u64;
+        let mut drawn = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            values[(state >> 33) as usize % values.len()]
+        };
+        let means: Vec<f64> = (0..DRAWS)
+            .filter_map(|_| middle_mean(&(0..values.len()).map(|_| drawn()).collect::<Vec<_>>()))
+            .collect();
+        let bound = |share| quantile(means.iter().copied(), share);
+        Some(Self { value, low: bound(0.025)?, high: bound(0.975)? })
+    }
+
+    /// `value (low to high)` with so many decimals.
+    pub(super) fn show(self, decimals: usize) -> String {
+        let Self { value, low, high } = self;
+        format!("{value:.decimals$} ({low:.decimals$} to {high:.decimals$})")
+    }
+}
+
+fn middle_mean(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let cut = sorted.len() / 4;
+    let middle = sorted.get(cut..sorted.len() - cut).filter(|middle| !middle.is_empty())?;
+    Some(middle.iter().sum::<f64>() / middle.len() as f64)
+}
+
 /// The value that a share of the others does not exceed; `None` when nothing was measured.
 pub(super) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
     let mut sorted: Vec<_> = values.into_iter().collect();
@@ -84,6 +127,22 @@ mod tests {
         assert_eq!(Spread::of([4.0, 1.0, 2.0, 100.0]), Some(Spread { median: 3.0, min: 1.0, max: 100.0 }));
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn an_estimate_is_moved_little_by_one_that_was_disturbed() {
+        let calm = [1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 1.3, 0.7];
+        let estimate = Estimate::of(calm).unwrap();
+        assert!((estimate.value - 1.0).abs() < 0.01, "{estimate:?}");
+        assert!(estimate.low > 0.7 && estimate.high < 1.3 && estimate.low < estimate.high, "{estimate:?}");
+        let disturbed = Estimate::of(calm.into_iter().chain([40.0])).unwrap();
+        assert!((disturbed.value - 1.0).abs() < 0.1, "{disturbed:?}");
+        assert_eq!(Estimate::of([]), None);
+    }
+
+    #[test]
+    fn one_measurement_is_its_own_estimate() {
+        assert_eq!(Estimate::of([2.0]).map(|one| one.show(1)).as_deref(), Some("2.0 (2.0 to 2.0)"));
     }
 
     #[test]

@@ -46,6 +46,15 @@ pub(super) const WITH_PARTS: &[Variant] = &[
     Variant::EmptyPrograms,
 ];
 
+/// nodeprobe with and without what it can do without, and what the kernel takes for one system call that is traced.
+pub(super) const OUTSIDE: &[Variant] = &[
+    Variant::Unwatched,
+    Variant::Nodeprobe,
+    Variant::WithoutStacks,
+    Variant::WithoutHotProbes,
+    Variant::OneTracepoint,
+];
+
 /// The variants with their index, each round beginning with another one, so that none always runs on a machine that the
 /// one before has heated or cooled.
 pub(super) fn in_turn(variants: &[Variant], round: usize) -> impl Iterator<Item = (usize, Variant)> {
