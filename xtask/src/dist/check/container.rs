@@ -51,6 +51,7 @@ pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
         eprintln!("xtask: left out: the image in a container, there is no {missing}");
         return Ok(());
     }
+    let _tracefs = Tracefs::mounted()?;
     let podman = Podman::new(release)?;
     child::quiet(
         "loading the image",
@@ -74,12 +75,48 @@ pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
             .spawn()?,
     );
     daemon(&podman, &image, node.0.id(), CAPABILITIES)?;
-    if check(LEAST).output()?.status.success() {
+    let least = check(LEAST).output()?;
+    if least.status.success() {
         daemon(&podman, &image, node.0.id(), LEAST)?;
     } else {
-        eprintln!("xtask: left out: the image without SYS_ADMIN, this kernel is older than 6.10");
+        let said = [least.stdout, least.stderr].concat();
+        eprintln!(
+            "xtask: left out: the image without SYS_ADMIN; before Linux 6.10 it needs that, and here it says:\n{}",
+            String::from_utf8_lossy(&said)
+        );
     }
     podman.remove()
+}
+
+/// The host's tracefs, as on machines with systemd: without `SYS_ADMIN` a container cannot mount its own. Unmounted again at the end
+/// where it was not there.
+struct Tracefs {
+    is_ours: bool,
+}
+
+impl Tracefs {
+    const PATH: &str = "/sys/kernel/tracing";
+
+    fn mounted() -> Result<Self> {
+        let is_ours = fs::read_dir(Self::PATH)?.next().is_none();
+        if is_ours {
+            child::quiet(
+                "mounting tracefs",
+                Command::new("mount").args(["-t", "tracefs", "tracefs", Self::PATH]),
+            )?;
+        }
+        Ok(Self { is_ours })
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Err(error) = child::quiet("unmounting tracefs", Command::new("umount").arg(Self::PATH))
+        {
+            eprintln!("xtask: {error:#}");
+        }
+    }
 }
 
 /// `run` sees a process of the host, is well by its own account, and ends when it is asked to.
