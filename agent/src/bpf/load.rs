@@ -101,7 +101,7 @@ pub struct Kernel {
     pub(super) stacks: bool,
     /// The kernel's tick if it can be the clock of samples; else the reason.
     pub(super) tick: Result<Tick, String>,
-    /// Which tick each processor has seen last.
+    /// When each processor has seen its last tick, `CLOCK_MONOTONIC`.
     pub(super) tick_seen: PerCpuArray<MapData, u64>,
     /// Which time it is that the programs of `async_context` are attached.
     pub(super) context_window: Array<MapData, u64>,

@@ -61,7 +61,7 @@ impl Spread {
     }
 }
 
-/// The mean of the middle half of some measurements, and where it lies with 95 % certainty: what it is in most of a thousand samples
+/// The mean of some measurements without a quarter at either end, rounded down, and where it lies with 95 % certainty: what it is in most of a thousand samples
 /// drawn from them (bootstrap). Single ones that somebody disturbed move neither much.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
