@@ -85,12 +85,19 @@ pub(super) fn measure(bench: &Bench<'_>, asked: Server) -> Result<Table> {
     // Compiled code first.
     windows(&mut load, server.pid(), 3)?;
 
-    let variants = asked.variants();
+    let wanted = &bench.args.variants;
+    let variants: Vec<Variant> = asked
+        .variants()
+        .iter()
+        .copied()
+        .filter(|variant| wanted.is_empty() || wanted.contains(variant))
+        .collect();
+    anyhow::ensure!(!variants.is_empty(), "none of --variants belongs to {}", asked.script());
     let mut visits: Vec<Vec<Visit>> = variants.iter().map(|_| Vec::new()).collect();
     let mut before = unwatched(bench, &mut server, &mut load)?;
     for round in 1..=bench.args.rounds {
-        for (index, variant) in variant::in_turn(variants, round) {
-            eprintln!("xtask: http, round {round} of {}: {}", bench.args.rounds, variant.title());
+        for (index, variant) in variant::in_turn(&variants, round) {
+            eprintln!("xtask: {}, round {round} of {}: {}", asked.script(), bench.args.rounds, variant.title());
             let watcher = variant.watch(bench, &mut server)?;
             // What attaching has emptied fills again: caches, branch predictors.
             thread::sleep(Duration::from_millis(200));

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Seconds that one turn of a variant measures
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Of `http`, `service` and `shop`: only these variants, so that there can be more rounds [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    variants: Vec<variant::Variant>,
     /// The Node.js that is watched, one of target/nodes
     #[arg(long, default_value = "24.21.0")]
     node: String,

@@ -11,9 +11,11 @@ use std::{
 /// Attaching and the first interval, on a loaded machine.
 const ATTACH_LIMIT: Duration = Duration::from_mins(1);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Variant {
+    /// Nobody watches.
     Unwatched,
+    /// nodeprobe with everything on.
     Nodeprobe,
     /// nodeprobe that samples no stacks.
     WithoutStacks,
