@@ -46,19 +46,22 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
 /// `sched:sched_switch`. Refused before Linux 5.15, which does not tell in which system call a thread sleeps.
 #[tracepoint]
 pub(crate) fn sched_switch(ctx: TracePointContext) -> u32 {
+    // One side of most switches of a service is the idle thread, which need not be looked up.
+    let (prev_pid, next_pid) = (field::<u32>(&ctx, PREV_PID), field::<u32>(&ctx, NEXT_PID));
     // The switch has not happened yet: the current thread is the one that leaves.
-    if let Some(thread) = target::current()
+    if prev_pid != IDLE_PID
+        && let Some(thread) = target::current()
         && thread.state != STATE_WAIT
     {
         leave(thread, field(&ctx, PREV_STATE));
     }
-    if let Some(thread) = target::by_tid(field(&ctx, NEXT_PID))
+    if next_pid != IDLE_PID
+        && let Some(thread) = target::by_tid(next_pid)
         && thread.off_cpu_since_ns != 0
     {
         let now = target::now_ns();
         // Nobody was in the way on a processor that was idle; it had to leave its sleep first.
-        let was_idle =
-            field::<u32>(&ctx, PREV_PID) == IDLE_PID && now - thread.off_cpu_since_ns < IDLE_EXIT_NS;
+        let was_idle = prev_pid == IDLE_PID && now - thread.off_cpu_since_ns < IDLE_EXIT_NS;
         let part =
             if thread.off_cpu_woken != 0 && !was_idle { PART_CPU_WAIT as u32 } else { thread.off_cpu_part };
         credit(thread, part, now, 0);
