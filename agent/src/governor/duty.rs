@@ -20,9 +20,10 @@ pub const WINDOW_MIN_NS: u64 = SECOND_NS / 4;
 /// What a probe may take while it is in place, in budgets: in the shortest window that is a third of the budget, and there are
 /// three kinds of such probes.
 pub const PEAK: f64 = 13.0;
-/// There are three kinds of such probes, two in [`super::windows`] and one in [`super::host`], and one budget. Three quarters of it are
-/// aimed at, so that a service that gets busier does not exceed it before that is noticed.
-const AIM: f64 = 0.25;
+/// There are three kinds of such probes, two in [`super::windows`] and one in [`super::host`], and one budget. Less than
+/// half of it is aimed at: the promise holds where a hit costs twice what was measured (it depends on what else is in the caches), and
+/// where a service gets busier before that is noticed.
+const AIM: f64 = 0.15;
 /// Before this, too few hits for a rate.
 const RATE_OVER_NS: u64 = 50_000_000;
 pub const RETRY_FIRST_NS: u64 = 60 * SECOND_NS;
@@ -190,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_process_is_looked_at_in_windows_that_cost_a_quarter_of_the_budget() {
+    fn a_busy_process_is_looked_at_in_windows_that_cost_its_part_of_the_budget() {
         // 2 % while they are in.
         let (share, opened, overhead, excesses) = run(&mut duty(), 600, |_| 20_000);
-        assert!((0.12..=0.13).contains(&share), "{share}");
+        assert!((0.07..=0.08).contains(&share), "{share}");
         assert_eq!(opened, 60);
-        assert!((0.0024..=0.0026).contains(&overhead), "{overhead}");
+        assert!((0.0014..=0.0016).contains(&overhead), "{overhead}");
         assert_eq!(excesses, []);
         // 12 %: no window is shorter than the least.
         let (share, opened, overhead, excesses) = run(&mut duty(), 600, |_| 120_000);
