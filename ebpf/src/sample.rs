@@ -14,7 +14,7 @@ pub const SAMPLE_BLOCKED: u32 = 2;
 pub const SAMPLE_IN_GC: u32 = 4;
 /// In a write to stdout or stderr.
 pub const SAMPLE_IN_WRITE: u32 = 8;
-/// In a turn younger than [`SAMPLE_PERIOD_NS`]: stands for [`YOUNG_EVERY`] ticks of the clock.
+/// In a turn younger than [`SAMPLE_PERIOD_NS`]: stands for [`YOUNG_EVERY`] periods.
 pub const SAMPLE_YOUNG: u32 = 16;
 
 /// Not by the clock and not asleep: a promise was rejected without a handler. `descriptor` is its slot in
@@ -35,7 +35,7 @@ pub const SAMPLE_REQUEST: u32 = 1024;
 /// Time between two samples of a processor, nanoseconds: 126 per second, six in a stall of 50 ms. Not a divisor of the
 /// periods that timers of applications have.
 pub const SAMPLE_PERIOD_NS: u64 = 7_919_000;
-/// Of the ticks that come in a turn's first period, one in so many takes a stack. A busy server with short turns has hardly
+/// In a turn's first period, a stack is taken once in so many periods of sampling. A busy server with short turns has hardly
 /// others, and the agent would decode stacks of turns that nobody asks about. A stall of 50 ms still has five later ones.
 pub const YOUNG_EVERY: u32 = 4;
 

@@ -1,12 +1,15 @@
-//! Starts what says when stacks are sampled: the kernel's tick, or a clock of our own on every processor.
+//! Starts what says when stacks are sampled: the kernel's tick beside a slow clock of our own on every processor, or a fast one alone.
 
 use aya::{
     programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     util::online_cpus,
 };
-use nodeprobe_ebpf::{sample::SAMPLE_PERIOD_NS, tick::Tick};
+use nodeprobe_ebpf::{
+    sample::{SAMPLE_PERIOD_NS, YOUNG_EVERY},
+    tick::Tick,
+};
 
-use super::load::{CLOCK_PROGRAM, Kernel, TICK_PROGRAM, chain, load_program, perf_event, tracepoint};
+use super::load::{CLOCK_PROGRAM, Kernel, TICK_PROGRAM, chain, perf_event, tracepoint};
 use crate::collector::monotonic_ns;
 
 /// So many ticks have to be seen of [`TICKS_TRIED`]. Other timers that expire just when ticks begin are rare.
@@ -21,15 +24,17 @@ impl Kernel {
     pub(super) fn attach_sampler(&mut self) -> Result<(), String> {
         match self.attach_tick() {
             Ok(()) => {
-                tracing::info!("stacks are sampled at the kernel's tick");
-                Ok(())
+                tracing::info!("stacks are sampled at the kernel's tick, those of short turns by a clock");
+                // As many of short turns as the fast clock takes.
+                self.attach_clock(SAMPLE_PERIOD_NS * u64::from(YOUNG_EVERY))
+                    .map_err(|reason| format!("short turns are not sampled: {reason}"))
             }
             Err(reason) => {
                 tracing::info!(
                     reason,
                     "stacks are sampled by a clock on every processor, not at the kernel's tick"
                 );
-                self.attach_clock()
+                self.attach_clock(SAMPLE_PERIOD_NS)
             }
         }
     }
@@ -72,21 +77,15 @@ impl Kernel {
         false
     }
 
-    fn attach_clock(&mut self) -> Result<(), String> {
+    fn attach_clock(&mut self, period_ns: u64) -> Result<(), String> {
         self.not_refused(CLOCK_PROGRAM)?;
-        if self.tick.is_ok()
-            && let Some(program) = self.ebpf.program_mut(CLOCK_PROGRAM)
-        {
-            // The other was loaded in its place.
-            load_program(program).map_err(|error| format!("the program was refused: {}", chain(&error)))?;
-        }
         let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;
         let processors = online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
         for cpu in processors {
             let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
             let scope = PerfEventScope::AllProcessesOneCpu { cpu };
             program
-                .attach(clock, scope, SamplePolicy::Period(SAMPLE_PERIOD_NS), false)
+                .attach(clock, scope, SamplePolicy::Period(period_ns), false)
                 .map_err(|error| format!("processor {cpu}: {}", chain(&error)))?;
         }
         Ok(())

@@ -153,7 +153,7 @@ pub(super) const UPROBE_PROGRAMS: [&str; 27] = [
     "compile_end",
 ];
 
-/// The programs that sample stacks, of which one is loaded: at the kernel's tick, and by a clock of our own.
+/// The programs that sample stacks: at the kernel's tick, where it can be used, and by a clock of our own.
 pub(super) const TICK_PROGRAM: &str = "sample_tick";
 pub(super) const CLOCK_PROGRAM: &str = "sample";
 
@@ -178,11 +178,11 @@ impl Kernel {
             tracing::warn!(reason, "probes are attached one by one");
             None
         });
-        let sampler = if tick.is_ok() { TICK_PROGRAM } else { CLOCK_PROGRAM };
+        let samplers: &[_] = if tick.is_ok() { &[TICK_PROGRAM, CLOCK_PROGRAM] } else { &[CLOCK_PROGRAM] };
         let mut refused = BTreeMap::new();
         let mut multi = BTreeMap::new();
         let mut first = None;
-        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), sampler) {
+        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), samplers) {
             match loaded {
                 Loaded::Alone(Ok(())) => {}
                 Loaded::Alone(Err(error)) => {
@@ -198,7 +198,7 @@ impl Kernel {
             }
         }
         if let Some((name, source)) = first
-            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len() + 1
+            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len() + samplers.len()
         {
             return Err(LoadError::NoProgram { name, source: Box::new(source) });
         }
@@ -258,11 +258,11 @@ enum Loaded {
 fn load_programs(
     ebpf: &mut Ebpf,
     multi: Option<&MultiPrograms>,
-    sampler: &'static str,
+    samplers: &[&'static str],
 ) -> Vec<(&'static str, Loaded)> {
     const THREADS_MAX: usize = 4;
     // The costliest first, or one thread would still be at it when the others are done.
-    let names = [sampler].into_iter().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
+    let names = samplers.iter().copied().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
     let mut programs: HashMapOf<String, &mut Program> =
         ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
     let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));

@@ -97,7 +97,12 @@ pub(super) fn measure(bench: &Bench<'_>, asked: Server) -> Result<Table> {
     let mut before = unwatched(bench, &mut server, &mut load)?;
     for round in 1..=bench.args.rounds {
         for (index, variant) in variant::in_turn(&variants, round) {
-            eprintln!("xtask: {}, round {round} of {}: {}", asked.script(), bench.args.rounds, variant.title());
+            eprintln!(
+                "xtask: {}, round {round} of {}: {}",
+                asked.script(),
+                bench.args.rounds,
+                variant.title()
+            );
             let watcher = variant.watch(bench, &mut server)?;
             // What attaching has emptied fills again: caches, branch predictors.
             thread::sleep(Duration::from_millis(200));
