@@ -16,8 +16,8 @@ on_one_node!(Node::of_major(24) => what_goes_into_log_lines_is_told);
 
 /// Bar, a share.
 const ERROR: f64 = 0.05;
-/// In short turns, as the logger's, a sample stands for 32 ms. Of a share of a half 1000 samples are needed to know it to 1.6 points,
-/// a third of the bar. A quick machine spends 10 s of processor time a minute on the first two, so it takes two.
+/// In short turns, as both have on a quick machine, a sample stands for 32 ms. Of a share of a half 1000 samples are needed to know it
+/// to 1.6 points, a third of the bar: 32 s of processor time, which the rates below take of such a machine in two minutes.
 const LOAD: Duration = Duration::from_mins(2);
 /// Seconds between two reports: who writes has to be seen in each.
 const INTERVAL: &str = "5";
@@ -85,7 +85,7 @@ fn what_goes_into_log_lines_is_told(node: &Node) {
     let agent = Agent::every(INTERVAL);
     agent.wait_for_process(idle.pid());
     let first = agent.mark();
-    let services = [("console", 16.0), ("logger", 1600.0), ("silent", 500.0)];
+    let services = [("console", 32.0), ("logger", 3200.0), ("silent", 500.0)];
     let services = services.map(|(what, rate)| Service::start(node, what, rate));
     observe_for(LOAD);
     let reports = agent.reports_since(first);
