@@ -7,7 +7,8 @@
 //! docs/overhead.md). The tick comes anyway, and hardly ever on an idle processor.
 //!
 //! But the tick is always at the same place of its 4 ms. Work of 0.1 ms that comes each 0.625 ms is met at five places then, and
-//! what happens to be there was told to take 78 % of it instead of 48. A turn of several ticks cannot be in step with them like that.
+//! what happens to be there was told to take 78 % of it instead of 48. Of a longer turn at most
+//! one tick is too much or too few.
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -22,7 +22,7 @@ pub const WINDOW_MIN_NS: u64 = SECOND_NS / 4;
 pub const PEAK: f64 = 13.0;
 /// There are three kinds of such probes, two in [`super::windows`] and one in [`super::host`], and one budget. Less than
 /// half of it is aimed at: the promise holds where a hit costs twice what was measured (it depends on what else is in the caches), and
-/// where a service gets busier before that is noticed.
+/// where a service gets busier before that is noticed. Not where the shortest window decides, from six budgets on: see [`PEAK`].
 const AIM: f64 = 0.15;
 /// Before this, too few hits for a rate.
 const RATE_OVER_NS: u64 = 50_000_000;
