@@ -7,8 +7,8 @@
 //! docs/overhead.md). The tick comes anyway, and hardly ever on an idle processor.
 //!
 //! But the tick is always at the same place of its 4 ms. Work of 0.1 ms that comes each 0.625 ms is met at five places then, and
-//! what happens to be there was told to take 78 % of it instead of 48. Of a longer turn at most
-//! one tick is too much or too few.
+//! what happens to be there was told to take 78 % of it instead of 48. Of a longer turn at
+//! most one tick is too much or too few.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -39,7 +39,7 @@ pub(crate) fn sample_tick(_ctx: TracePointContext) -> u32 {
     let Some(number) = tick.number(now_ns) else { return 0 };
     let Some(seen_ns) = TICK_SEEN.get_ptr_mut(0) else { return 0 };
     // SAFETY: a valid map value of this processor alone. Some timers expire with interrupts on, but the kernel skips a program of a
-    // tracepoint that would interrupt another (`bpf_prog_active`); so `sampler` has its scratch to itself as well.
+    // tracepoint or performance event that would interrupt another (`bpf_prog_active`); so `sampler` has its scratch to itself as well.
     let seen_ns = unsafe { &mut *seen_ns };
     if now_ns - *seen_ns <= tick.lateness_ns() {
         return 0;

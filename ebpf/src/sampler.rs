@@ -29,7 +29,8 @@ struct Scratch {
     payload: [u64; PAYLOAD_BYTES / 8],
 }
 
-/// One for each processor: neither the clock's interrupt nor a switch can interrupt the other there.
+/// One for each processor: of tick, clock and switch none can interrupt another's program there: the kernel skips one that would
+/// (`bpf_prog_active`, for tracepoints and performance events alike).
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 

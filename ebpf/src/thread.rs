@@ -135,7 +135,7 @@ wire_record! {
         pub blocked_sample_ns: u64,
         /// How many sleeps of the turn under way have been sampled.
         pub blocked_samples: u32,
-        /// Ticks of the sampling clock in young turns (`sample::YOUNG_EVERY`).
+        /// Ticks of the sampling clock in young turns (`sample::YOUNG_EVERY`), where it is alone.
         pub young_ticks: u32,
         pub write_start_ns: u64,
         /// See `sched::open_bracket`.

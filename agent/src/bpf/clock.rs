@@ -1,7 +1,10 @@
 //! Starts what says when stacks are sampled: the kernel's tick beside a slow clock of our own on every processor, or a fast one alone.
 
 use aya::{
-    programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    programs::{
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+        trace_point::TracePointLinkId,
+    },
     util::online_cpus,
 };
 use nodeprobe_ebpf::{
@@ -17,40 +20,47 @@ const TICKS_SEEN: usize = 4;
 const TICKS_TRIED: usize = 10;
 
 impl Kernel {
-    /// Attaches the program that samples. A thread is sampled from its first turn on, on whichever processor it runs.
+    /// Attaches the programs that sample, or none. A thread is sampled from its first turn on, on whichever processor it runs.
     ///
     /// # Errors
     /// What the kernel refuses, in its words; then no stack is sampled by a clock.
     pub(super) fn attach_sampler(&mut self) -> Result<(), String> {
         match self.attach_tick() {
-            Ok(()) => {
-                tracing::info!("stacks are sampled at the kernel's tick, those of short turns by a clock");
+            Ok(tick) => {
                 // As many of short turns as the fast clock takes.
-                self.attach_clock(SAMPLE_PERIOD_NS * u64::from(YOUNG_EVERY))
-                    .map_err(|reason| format!("short turns are not sampled: {reason}"))
+                if let Err(reason) = self.attach_clock(SAMPLE_PERIOD_NS * u64::from(YOUNG_EVERY)) {
+                    // Of long turns alone all shares would be wrong.
+                    self.detach_tick(tick)?;
+                    return Err(reason);
+                }
+                tracing::info!("stacks are sampled at the kernel's tick, those of short turns by a clock");
             }
             Err(reason) => {
+                self.attach_clock(SAMPLE_PERIOD_NS)?;
                 tracing::info!(
                     reason,
                     "stacks are sampled by a clock on every processor, not at the kernel's tick"
                 );
-                self.attach_clock(SAMPLE_PERIOD_NS)
             }
         }
+        Ok(())
     }
 
-    fn attach_tick(&mut self) -> Result<(), String> {
+    fn attach_tick(&mut self) -> Result<TracePointLinkId, String> {
         let tick = self.tick.clone()?;
         self.not_refused(TICK_PROGRAM)?;
         let program = tracepoint(&mut self.ebpf, TICK_PROGRAM).ok_or("the program is not in the object")?;
         let link = program.attach("timer", "hrtimer_expire_entry").map_err(|error| chain(&error))?;
         if self.sees_ticks(tick) {
-            return Ok(());
+            return Ok(link);
         }
-        if let Some(program) = tracepoint(&mut self.ebpf, TICK_PROGRAM) {
-            program.detach(link).map_err(|error| chain(&error))?;
-        }
+        self.detach_tick(link)?;
         Err("no tick was seen at a multiple of its length: kernels before 6.4 begin them anywhere".to_owned())
+    }
+
+    fn detach_tick(&mut self, link: TracePointLinkId) -> Result<(), String> {
+        tracepoint(&mut self.ebpf, TICK_PROGRAM)
+            .map_or(Ok(()), |program| program.detach(link).map_err(|error| chain(&error)))
     }
 
     /// Whether the program is run by ticks, as the only sure way to know: kernels differ in when they begin. Takes some ticks, in
@@ -81,12 +91,19 @@ impl Kernel {
         self.not_refused(CLOCK_PROGRAM)?;
         let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;
         let processors = online_cpus().map_err(|(path, error)| format!("{path}: {error}"))?;
+        let mut links = Vec::new();
         for cpu in processors {
             let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
             let scope = PerfEventScope::AllProcessesOneCpu { cpu };
-            program
-                .attach(clock, scope, SamplePolicy::Period(period_ns), false)
-                .map_err(|error| format!("processor {cpu}: {}", chain(&error)))?;
+            match program.attach(clock, scope, SamplePolicy::Period(period_ns), false) {
+                Ok(link) => links.push(link),
+                Err(error) => {
+                    for link in links {
+                        program.detach(link).map_err(|error| chain(&error))?;
+                    }
+                    return Err(format!("processor {cpu}: {}", chain(&error)));
+                }
+            }
         }
         Ok(())
     }

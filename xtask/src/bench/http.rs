@@ -76,6 +76,14 @@ impl Server {
 }
 
 pub(super) fn measure(bench: &Bench<'_>, asked: Server) -> Result<Table> {
+    let wanted = &bench.args.variants;
+    let variants: Vec<Variant> = asked
+        .variants()
+        .iter()
+        .copied()
+        .filter(|variant| wanted.is_empty() || wanted.contains(variant))
+        .collect();
+    anyhow::ensure!(!variants.is_empty(), "none of --variants belongs to {}", asked.script());
     let processors = available_parallelism()?.get();
     let mut server =
         Running::start(&mut on_processor(processors - 1, &bench.node, &bench.script(asked.script())))?;
@@ -85,14 +93,6 @@ pub(super) fn measure(bench: &Bench<'_>, asked: Server) -> Result<Table> {
     // Compiled code first.
     windows(&mut load, server.pid(), 3)?;
 
-    let wanted = &bench.args.variants;
-    let variants: Vec<Variant> = asked
-        .variants()
-        .iter()
-        .copied()
-        .filter(|variant| wanted.is_empty() || wanted.contains(variant))
-        .collect();
-    anyhow::ensure!(!variants.is_empty(), "none of --variants belongs to {}", asked.script());
     let mut visits: Vec<Vec<Visit>> = variants.iter().map(|_| Vec::new()).collect();
     let mut before = unwatched(bench, &mut server, &mut load)?;
     for round in 1..=bench.args.rounds {
