@@ -224,7 +224,12 @@ fn containers_are_told_apart_behind_the_collector(node: &Node) {
     observe_for(WATCHED);
     for service in &services {
         let (told, expected) = (findings(&chain, service, 300), service.expected());
-        eprintln!("  told of {}: {told:?}", service.name);
+        let (before_s, waited_s) = (service.waited_before_s, service.waited_s());
+        eprintln!(
+            "  told of {}: {told:?}; it waited {before_s:.2} s for a processor before its load, {:.2} s since",
+            service.name,
+            waited_s - before_s
+        );
         // One that starves waits in more places than its own; a healthy one has no place to wait in.
         let may_be_told_more = service.is_sick() && expected.contains(STARVES);
         let is_right = told.is_subset(&expected) || may_be_told_more;
