@@ -18,8 +18,8 @@ on_one_node!(Node::of_major(24) => what_goes_into_log_lines_is_told);
 const ERROR: f64 = 0.05;
 /// In short turns, as the logger's, and most of the others on a quick machine, a sample stands for 32 ms. Of a share of a half 1000 samples
 /// are needed to know it to 1.6 points, a third of the bar. A quick machine spends 8 s of processor time a minute on either service, so
-/// it takes four. Not twice the requests instead: then a line costs twice as much, because its reader has to be woken, and turns last longer than
-/// 8 ms; there the tick tells too little of it (docs/overhead.md, "Two clocks"): 31.1 % were told of 34.1.
+/// it takes four. Not twice the requests instead: then a line costs twice as much, because its reader has to be woken, and turns last
+/// longer than 8 ms; there the tick tells too little of it (docs/overhead.md, "Two clocks"): 31.1 % were told of 34.1.
 const LOAD: Duration = Duration::from_mins(4);
 /// Seconds between two reports: who writes has to be seen in each.
 const INTERVAL: &str = "5";
