@@ -5,7 +5,13 @@
 //! scheduler orders these, so there is still one writer at a time. Where the kernel preempts programs of uprobes, a switch can
 //! come in the middle of a change of theirs; each touches fields of its own, and a reader may then see half of that one.
 
-use aya_ebpf::{EbpfContext as _, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    EbpfContext as _, Global,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, map, tracepoint},
+    maps::Array,
+    programs::{BtfTracePointContext, TracePointContext},
+};
 use nodeprobe_ebpf::{
     Event, EventKind, ThreadRecord,
     event::{EVENT_VALUES, SLEPT_SYSCALL, SLEPT_TURN_START},
@@ -43,18 +49,82 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
     unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(offset).cast::<T>()) }
 }
 
-/// `sched:sched_switch`. Refused before Linux 5.15, which does not tell in which system call a thread sleeps.
+/// Where `task_struct` has the thread id, by the kernel's own description of its types. 0: not known.
+#[unsafe(no_mangle)]
+static TASK_PID_OFFSET: Global<u64> = Global::new(0);
+
+/// Not 0: the raw `sched_switch` had other arguments than expected. The agent looks there after it has attached.
+#[map]
+static SWITCH_MISREAD: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The thread id of a kernel task.
+#[inline(always)]
+fn pid_of(task: u64) -> u32 {
+    let field = task.wrapping_add(TASK_PID_OFFSET.load()) as *const u32;
+    // SAFETY: a task that is being switched or woken exists; the verifier knows its type and that this field is within it.
+    unsafe { core::ptr::read_volatile(field) }
+}
+
+/// `sched_switch` with what the kernel itself passes: `(preempt, prev, next, prev_state)`, the last of them since Linux 5.18; before,
+/// the program is refused. The kernel else writes each event down for us first: 0.06 µs more for a switch and a waking.
+#[btf_tracepoint(function = "sched_switch")]
+pub(crate) fn sched_switch_raw(ctx: BtfTracePointContext) -> i32 {
+    let (preempt, prev, next, prev_state) =
+        (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u64>(2), ctx.arg::<u64>(3));
+    let prev_pid = bpf_get_current_pid_tgid() as u32;
+    // 5.18 had the state in second place for some weeks, and distributions take over changes as they see fit.
+    if pid_of(prev) != prev_pid {
+        if let Some(misread) = SWITCH_MISREAD.get_ptr_mut(0) {
+            // SAFETY: a valid aligned slot that only ever becomes 1.
+            unsafe { core::ptr::write_volatile(misread, 1) };
+        }
+        return 0;
+    }
+    // A bool and an `unsigned int`: what is above them in their words means nothing.
+    leaves(prev_pid, preempt & 0xff != 0 || prev_state as u32 == 0);
+    enters(pid_of(next), prev_pid);
+    0
+}
+
+/// `sched_wakeup` with what the kernel itself passes: `(task)`.
+#[btf_tracepoint(function = "sched_wakeup")]
+pub(crate) fn sched_wakeup_raw(ctx: BtfTracePointContext) -> i32 {
+    wakes(pid_of(ctx.arg(0)));
+    0
+}
+
+/// `sched:sched_switch`, where the other is refused. Refused before Linux 5.15, which does not tell in which system
+/// call a thread sleeps.
 #[tracepoint]
 pub(crate) fn sched_switch(ctx: TracePointContext) -> u32 {
-    // One side of most switches of a service is the idle thread, which need not be looked up.
     let (prev_pid, next_pid) = (field::<u32>(&ctx, PREV_PID), field::<u32>(&ctx, NEXT_PID));
-    // The switch has not happened yet: the current thread is the one that leaves.
+    leaves(prev_pid, field::<u64>(&ctx, PREV_STATE) & ASLEEP == 0);
+    enters(next_pid, prev_pid);
+    0
+}
+
+/// `sched:sched_wakeup`.
+#[tracepoint]
+pub(crate) fn sched_wakeup(ctx: TracePointContext) -> u32 {
+    wakes(field(&ctx, WOKEN_PID));
+    0
+}
+
+/// The switch has not happened yet: the current thread is the one that leaves.
+#[inline(always)]
+fn leaves(prev_pid: u32, is_ready: bool) {
+    // One side of most switches of a service is the idle thread, which need not be looked up.
     if prev_pid != IDLE_PID
         && let Some(thread) = target::current()
         && thread.state != STATE_WAIT
     {
-        leave(thread, field(&ctx, PREV_STATE));
+        leave(thread, is_ready);
     }
+}
+
+/// `next_pid` gets the processor on which `prev_pid` ran.
+#[inline(always)]
+fn enters(next_pid: u32, prev_pid: u32) {
     if next_pid != IDLE_PID
         && let Some(thread) = target::by_tid(next_pid)
         && thread.off_cpu_since_ns != 0
@@ -66,25 +136,22 @@ pub(crate) fn sched_switch(ctx: TracePointContext) -> u32 {
             if thread.off_cpu_woken != 0 && !was_idle { PART_CPU_WAIT as u32 } else { thread.off_cpu_part };
         credit(thread, part, now, 0);
     }
-    0
 }
 
-/// `sched:sched_wakeup`: from here on the thread waits for a processor.
-#[tracepoint]
-pub(crate) fn sched_wakeup(ctx: TracePointContext) -> u32 {
-    if let Some(thread) = target::by_tid(field(&ctx, WOKEN_PID))
+/// From here on the thread waits for a processor.
+#[inline(always)]
+fn wakes(woken_pid: u32) {
+    if let Some(thread) = target::by_tid(woken_pid)
         && thread.off_cpu_since_ns != 0
         && thread.off_cpu_woken == 0
     {
         let now = target::now_ns();
         credit(thread, thread.off_cpu_part, now, now);
     }
-    0
 }
 
 #[inline(always)]
-fn leave(thread: &mut ThreadRecord, prev_state: u64) {
-    let is_ready = prev_state & ASLEEP == 0;
+fn leave(thread: &mut ThreadRecord, is_ready: bool) {
     let (part, syscall) = if is_ready { (PART_CPU_WAIT as u32, SYSCALL_UNKNOWN) } else { sleep_of(thread) };
     let now = target::now_ns();
     target::begin_change(&mut thread.seq_end);

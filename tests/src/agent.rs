@@ -140,9 +140,31 @@ impl Agent {
 
     /// Starts `top -b --format ndjson` with further options.
     pub fn with(options: &[&str]) -> Self {
-        let mut command = command(["top", "-b", "--format", "ndjson"]);
-        command.args(options).stdout(Stdio::piped());
-        let mut running = Running::start(&mut command);
+        Self::run(command(["top", "-b", "--format", "ndjson"]).args(options))
+    }
+
+    /// Starts with one report per second, and with a log of how the kernel is used. `has_types`: `false` as on a kernel that does
+    /// not describe its types (`CONFIG_DEBUG_INFO_BTF=n`).
+    pub fn telling_its_ways(has_types: bool) -> Self {
+        let mut plain = command(["top", "-b", "--format", "ndjson", "-d", "1"]);
+        plain.env("RUST_LOG", "info");
+        if has_types {
+            return Self::run(&mut plain);
+        }
+        let mut hidden = Command::new("unshare");
+        hidden.args(["--mount", "sh", "-c", r#"mount -t tmpfs none /sys/kernel/btf && exec "$@""#, "sh"]);
+        hidden.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => hidden.env(name, value),
+                None => hidden.env_remove(name),
+            };
+        }
+        Self::run(&mut hidden)
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut running = Running::start(command.stdout(Stdio::piped()));
         let stdout = running.process.child_mut().stdout.take().expect("stdout is a pipe");
         Self { running, lines: JsonLines::read(stdout) }
     }

@@ -25,6 +25,7 @@ use tempfile::TempDir;
 on_every_node!(each_stall_is_spent_with_what_it_was_spent_with, running_code_is_told_by_its_kind);
 on_one_node!(Node::of_major(20) => a_service_that_hangs_already_is_not_said_to_run);
 on_one_node!(Node::of_major(22) => a_thread_without_a_processor_waits_for_one);
+on_one_node!(Node::of_major(24) => causes_are_the_same_where_the_kernel_does_not_describe_its_types);
 on_one_node!(Node::of_major(24) => a_thread_whose_quota_is_used_up_waits_for_a_processor);
 
 /// Bar of each share: five points.
@@ -76,6 +77,10 @@ struct Watched {
 
 impl Watched {
     fn start(node: &Node, stdout: Option<OwnedFd>) -> Self {
+        Self::by(Agent::start, node, stdout)
+    }
+
+    fn by(agent: impl FnOnce() -> Agent, node: &Node, stdout: Option<OwnedFd>) -> Self {
         let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
         let fifo = directory.path().join("fifo");
         let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
@@ -95,7 +100,8 @@ impl Watched {
         let workload = plan.start();
         workload.wait_for("ready");
         let trace = SchedTrace::of(workload.pid());
-        let agent = Agent::observing([&workload]);
+        let agent = agent();
+        agent.wait_for_process(workload.pid());
         Self { agent, workload, trace, _directory: directory }
     }
 
@@ -236,6 +242,12 @@ fn a_service_that_hangs_already_is_not_said_to_run(node: &Node) {
 
 fn a_thread_without_a_processor_waits_for_one(node: &Node) {
     let mut watched = Watched::start(node, None);
+    waits_beside_competitors(&mut watched);
+    watched.agent.end();
+}
+
+/// One turn on a processor that two others want, and one when they have gone.
+fn waits_beside_competitors(watched: &mut Watched) {
     let pin = |pid: u32| {
         let status =
             Command::new("taskset").args(["-pc", "0", &pid.to_string()]).output().expect("taskset is there");
@@ -252,6 +264,22 @@ fn a_thread_without_a_processor_waits_for_one(node: &Node) {
     assert_share(&shares, "cpu_wait", truth.waited, &truth, "two competitors");
     let (shares, truth) = watched.turn("cpu");
     assert_share(&shares, "cpu_wait", truth.waited, &truth, "the competitors have gone");
+}
+
+/// There the scheduler's events come by tracepoints with a format, else as the kernel itself passes them.
+fn causes_are_the_same_where_the_kernel_does_not_describe_its_types(node: &Node) {
+    const OTHER_WAY: &str = "tracepoints with a format are used";
+    let usual = Watched::by(|| Agent::telling_its_ways(true), node, None);
+    assert!(!usual.agent.stderr().contains(OTHER_WAY), "{}", usual.agent.stderr());
+    usual.agent.end();
+    let mut watched = Watched::by(|| Agent::telling_its_ways(false), node, None);
+    assert!(watched.agent.stderr().contains(OTHER_WAY), "{}", watched.agent.stderr());
+    for (kind, cause) in [("fifo", "sync_io"), ("lock", "lock")] {
+        let (shares, truth) = watched.turn(kind);
+        assert_share(&shares, cause, truth.slept, &truth, kind);
+        assert_share(&shares, "cpu_wait", truth.waited, &truth, kind);
+    }
+    waits_beside_competitors(&mut watched);
     watched.agent.end();
 }
 

@@ -141,12 +141,20 @@ impl Kernel {
         ]
         .map(|signal| (signal, Availability::Ok))
         .into();
+        let sched_raw = self.attach_sched_raw();
+        if let Err(reason) = &sched_raw {
+            tracing::info!(
+                reason,
+                "of the scheduler's events, tracepoints with a format are used, which take more time"
+            );
+        }
         for (program, category, name, optional) in TRACEPOINTS {
             // The return alone tells all that is asked, if it tells the descriptor and if sleeps are seen.
             let returns_only = self.accepts("write_return")
-                && self.accepts("sched_switch")
+                && (sched_raw.is_ok() || self.accepts("sched_switch"))
                 && signals[&Signal::Sched] == Availability::Ok;
             let program = match program {
+                "sched_wakeup" | "sched_switch" if sched_raw.is_ok() => continue,
                 "write_enter" if returns_only => continue,
                 "write_exit" if returns_only => "write_return",
                 program => program,

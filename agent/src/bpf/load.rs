@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
@@ -20,10 +20,13 @@ use nodeprobe_ebpf::{
     StdioRecord, ThreadRecord, part::SYSCALLS_LEN, tick::Tick,
 };
 
-use super::multi::MultiPrograms;
+use super::{
+    multi::MultiPrograms,
+    sched::{RAW_TRACEPOINTS, load_raw},
+};
 use crate::{
     governor::Budget,
-    kernel::tick,
+    kernel::{btf, tick},
     readout::{Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
     syscalls,
 };
@@ -103,6 +106,10 @@ pub struct Kernel {
     pub(super) tick: Result<Tick, String>,
     /// When each processor has seen its last tick, `CLOCK_MONOTONIC`.
     pub(super) tick_seen: PerCpuArray<MapData, u64>,
+    /// Where `task_struct` has the thread id; else why that is not known.
+    pub(super) task_pid_offset: Result<u64, String>,
+    /// Not 0: the raw `sched_switch` has unexpected arguments.
+    pub(super) switch_misread: Array<MapData, u64>,
     /// Which time it is that the programs of `async_context` are attached.
     pub(super) context_window: Array<MapData, u64>,
     pub(super) windows: u64,
@@ -164,11 +171,15 @@ impl Kernel {
     /// When the kernel refuses the maps or every single program; the cause names the system call.
     pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring, DutyTable), LoadError> {
         let tick = tick::of_host(Path::new("/"));
+        let btf = Btf::from_sys_fs().ok();
+        let task_pid_offset = btf::member_offset(Path::new("/"), "task_struct", "pid").map(u64::from);
         let mut ebpf = EbpfLoader::new()
+            .btf(btf.as_ref())
             .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
             .override_global("SAMPLE_STACKS", &u32::from(settings.stacks), true)
             .override_global("TICK_NS", &tick.as_ref().map_or(0, |tick| tick.length_ns()), true)
             .override_global("GC_EVENT_THRESHOLD_NS", &settings.gc_event_threshold_ns, true)
+            .override_global("TASK_PID_OFFSET", task_pid_offset.as_ref().unwrap_or(&0), true)
             .map_max_entries("THREADS", settings.max_threads)
             .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
             .map_max_entries("CONTEXTS", settings.max_threads)
@@ -182,7 +193,7 @@ impl Kernel {
         let mut refused = BTreeMap::new();
         let mut multi = BTreeMap::new();
         let mut first = None;
-        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), samplers) {
+        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), samplers, btf.as_ref()) {
             match loaded {
                 Loaded::Alone(Ok(())) => {}
                 Loaded::Alone(Err(error)) => {
@@ -198,7 +209,8 @@ impl Kernel {
             }
         }
         if let Some((name, source)) = first
-            && refused.len() == TRACEPOINT_PROGRAMS.len() + UPROBE_PROGRAMS.len() + samplers.len()
+            && refused.len()
+                == TRACEPOINT_PROGRAMS.len() + RAW_TRACEPOINTS.len() + UPROBE_PROGRAMS.len() + samplers.len()
         {
             return Err(LoadError::NoProgram { name, source: Box::new(source) });
         }
@@ -219,9 +231,21 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
         let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
+        let switch_misread = take(&mut ebpf, "SWITCH_MISREAD", Array::<_, u64>::try_from)?;
         let tick_seen = take(&mut ebpf, "TICK_SEEN", PerCpuArray::<_, u64>::try_from)?;
         let stacks = settings.stacks;
-        let kernel = Self { ebpf, refused, multi, stacks, tick, tick_seen, context_window, windows: 0 };
+        let kernel = Self {
+            ebpf,
+            refused,
+            multi,
+            stacks,
+            tick,
+            tick_seen,
+            task_pid_offset,
+            switch_misread,
+            context_window,
+            windows: 0,
+        };
         Ok((kernel, maps, ring, duty))
     }
 }
@@ -259,10 +283,16 @@ fn load_programs(
     ebpf: &mut Ebpf,
     multi: Option<&MultiPrograms>,
     samplers: &[&'static str],
+    btf: Option<&Btf>,
 ) -> Vec<(&'static str, Loaded)> {
     const THREADS_MAX: usize = 4;
     // The costliest first, or one thread would still be at it when the others are done.
-    let names = samplers.iter().copied().chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
+    let names = samplers
+        .iter()
+        .copied()
+        .chain(TRACEPOINT_PROGRAMS)
+        .chain(RAW_TRACEPOINTS.map(|(name, _)| name))
+        .chain(UPROBE_PROGRAMS);
     let mut programs: HashMapOf<String, &mut Program> =
         ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
     let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));
@@ -270,6 +300,7 @@ fn load_programs(
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let load = |name, program: Option<&mut Program>| match (multi, program) {
         (Some(multi), Some(Program::UProbe(_))) => Loaded::Multi(multi.load(name)),
+        (_, Some(Program::BtfTracePoint(program))) => Loaded::Alone(load_raw(program, name, btf)),
         (_, Some(program)) => Loaded::Alone(load_program(program)),
         (_, None) => Loaded::Alone(Err(ProgramError::NotLoaded)),
     };

@@ -6,6 +6,7 @@ mod clock;
 pub mod detach;
 pub mod load;
 mod multi;
+mod sched;
 
 pub use attach::{Attached, HookTarget};
 pub use load::{Kernel, LoadError, Settings};

@@ -1,6 +1,7 @@
 //! What this host lets nodeprobe do: facts ([`Facts`]), what follows from them ([`requirements`]), and the tracefs
 //! that tracepoints need ([`tracefs`]).
 
+pub(crate) mod btf;
 pub mod requirements;
 pub(crate) mod tick;
 pub mod tracefs;

@@ -327,7 +327,7 @@ fn btf(facts: &Facts) -> Requirement {
         "btf",
         Status::Warn,
         "no /sys/kernel/btf/vmlinux",
-        "what reads kernel structures is left out",
+        "switches between threads are seen in a way that takes more time",
         "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
     )
 }
