@@ -20,10 +20,12 @@ pub const WINDOW_MIN_NS: u64 = SECOND_NS / 4;
 /// What a probe may take while it is in place, in budgets: in the shortest window that is a third of the budget, and there are
 /// three kinds of such probes.
 pub const PEAK: f64 = 13.0;
-/// There are three kinds of such probes, two in [`super::windows`] and one in [`super::host`], and one budget. Less than
-/// half of it is aimed at: the promise holds where a hit costs twice what was measured (it depends on what else is in the caches), and
-/// where a service gets busier before that is noticed. Not where the shortest window decides, from six budgets on: see [`PEAK`].
-const AIM: f64 = 0.15;
+/// There are three kinds of such probes, two in [`super::windows`] and one in [`super::host`], and one budget. A quarter of it is
+/// aimed at: the promise holds where a hit costs four times what was measured (it depends on what else is in the caches), and where a
+/// service gets busier before that is noticed. A server of
+/// 8000 requests a second still has its drains looked at for 0.35 s in ten: some 2800 of them.
+/// Not where the shortest window decides, from three budgets on: see [`PEAK`].
+const AIM: f64 = 0.08;
 /// Before this, too few hits for a rate.
 const RATE_OVER_NS: u64 = 50_000_000;
 pub const RETRY_FIRST_NS: u64 = 60 * SECOND_NS;
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_process_with_few_hits_is_looked_at_all_the_time() {
-        let (share, opened, _, excesses) = run(&mut duty(), 600, |_| 1000);
+        let (share, opened, _, excesses) = run(&mut duty(), 600, |_| 500);
         assert!(share > 0.999, "{share}");
         assert_eq!((opened, excesses), (1, Vec::new()));
     }
@@ -194,9 +196,9 @@ mod tests {
     fn a_busy_process_is_looked_at_in_windows_that_cost_its_part_of_the_budget() {
         // 2 % while they are in.
         let (share, opened, overhead, excesses) = run(&mut duty(), 600, |_| 20_000);
-        assert!((0.07..=0.08).contains(&share), "{share}");
+        assert!((0.037..=0.043).contains(&share), "{share}");
         assert_eq!(opened, 60);
-        assert!((0.0014..=0.0016).contains(&overhead), "{overhead}");
+        assert!((0.00075..=0.00085).contains(&overhead), "{overhead}");
         assert_eq!(excesses, []);
         // 12 %: no window is shorter than the least.
         let (share, opened, overhead, excesses) = run(&mut duty(), 600, |_| 120_000);
@@ -222,8 +224,7 @@ mod tests {
 
     #[test]
     fn a_storm_that_has_passed_is_forgotten() {
-        let (share, _, _, excesses) =
-            run(&mut duty(), 600, |second| if second < 70 { 400_000 } else { 1000 });
+        let (share, _, _, excesses) = run(&mut duty(), 600, |second| if second < 70 { 400_000 } else { 500 });
         assert_eq!(excesses.len(), 2);
         assert!(share > 0.6, "{share}");
     }
