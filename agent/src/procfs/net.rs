@@ -1,6 +1,9 @@
 //! TCP sockets, see `proc_pid_net(5)`.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use super::{Error, Link, ProcessDir};
 
@@ -22,12 +25,13 @@ pub fn socket_inode(link: &Link) -> Option<u64> {
 }
 
 impl ProcessDir {
-    /// TCP sockets in the network namespace of the process whose inode is `wanted`.
+    /// TCP sockets in the network namespace of the process whose inode is `wanted`, each once: where connections come and go while
+    /// the table is read, the kernel may tell one of them twice.
     ///
     /// # Errors
     /// [`Error::Gone`], [`Error::Denied`].
     pub fn tcp_sockets(&self, wanted: impl Fn(u64) -> bool) -> Result<Vec<TcpSocket>, Error> {
-        let mut found = Vec::new();
+        let mut found: Vec<TcpSocket> = Vec::new();
         for table in ["net/tcp", "net/tcp6"] {
             match self.read_at(table, "net/tcp", TABLE_MAX_BYTES) {
                 Ok(text) => found.extend(
@@ -38,6 +42,8 @@ impl ProcessDir {
                 Err(error) => return Err(error),
             }
         }
+        let mut seen = HashSet::new();
+        found.retain(|socket| seen.insert(socket.inode));
         Ok(found)
     }
 }
