@@ -39,7 +39,7 @@ pub(crate) fn sample_tick(_ctx: TracePointContext) -> u32 {
     let Some(number) = tick.number(now_ns) else { return 0 };
     let Some(seen_ns) = TICK_SEEN.get_ptr_mut(0) else { return 0 };
     // SAFETY: a valid map value of this processor alone. Some timers expire with interrupts on, but the kernel skips a program of a
-    // tracepoint or performance event that would interrupt another (`bpf_prog_active`); so `sampler` has its scratch to itself as well.
+    // tracepoint or performance event that would interrupt another (`bpf_prog_active`).
     let seen_ns = unsafe { &mut *seen_ns };
     if now_ns - *seen_ns <= tick.lateness_ns() {
         return 0;

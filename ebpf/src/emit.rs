@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use nodeprobe_ebpf::{DropReason, Event, EventKind, ThreadRecord, event::EVENT_VALUES};
 
-use crate::maps::{DROPS, EVENTS, EVENTS_BYTES};
+use crate::{
+    counter,
+    maps::{DROPS, EVENTS, EVENTS_BYTES},
+};
 
 const EXEC: u32 = EventKind::Exec as u32;
 const THREAD_START: u32 = EventKind::ThreadStart as u32;
@@ -18,8 +21,9 @@ const HEAP_LIMIT: u32 = EventKind::HeapLimit as u32;
 #[inline(always)]
 pub(crate) fn lost(reason: DropReason) {
     if let Some(counter) = DROPS.get_ptr_mut(reason as u32) {
-        // SAFETY: the slot belongs to this CPU, and tracing programs do not nest on one CPU while it is held.
-        unsafe { *counter += 1 };
+        // SAFETY: a valid map value. The slot belongs to this processor, but a waking that is told in an interrupt may count here
+        // in the middle of another program.
+        counter::add(unsafe { &mut *counter }, 1);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod pool_work;
 pub mod sample;
 pub mod socket_record;
 pub mod stdio_record;
+pub mod switch;
 pub mod thread;
 pub mod tick;
 pub mod walk;

@@ -1,9 +1,9 @@
 //! The programs. One file per signal; `maps`, `target` and `emit` are what they share. Records, buckets and
 //! reasons for loss are in the library of this package, which the agent links too.
 //!
-//! Architecture invariant: no kernel structure is walked. Tracepoint formats, helpers, the register set of the ABI and
-//! user memory only, so the same object loads on every kernel from 5.8 on without CO-RE. One field is read of a task (`sched`), at
-//! the place that the agent takes from the running kernel's description of its types.
+//! Architecture invariant: no kernel structure is walked. Tracepoint formats, helpers, the register set of the ABI,
+//! user memory, and of a task its id (`sched`), at the place that the running kernel tells: so the same object loads on every
+//! kernel from 5.8 on without CO-RE.
 //!
 //! Architecture invariant: every handler can run twice for one hit. Containers of one image show the same
 //! executable under several device numbers (overlayfs), the kernel resolves them to one inode, and then two

@@ -4,6 +4,10 @@
 //! A record is written by its own thread when it leaves, and by whoever wakes it or gives way to it afterwards; the
 //! scheduler orders these, so there is still one writer at a time. Where the kernel preempts programs of uprobes, a switch can
 //! come in the middle of a change of theirs; each touches fields of its own, and a reader may then see half of that one.
+//!
+//! A waking can be told within an interrupt, in the middle of any program that runs with interrupts on; what the kernel passes
+//! itself is not held back then, as tracepoints with a format are (`bpf_prog_active`). So it may touch the record of the
+//! thread that is woken, which does not run, the ring and the counters of losses, and may change no hash map.
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -19,6 +23,7 @@ use nodeprobe_ebpf::{
         PART_ASLEEP, PART_CPU_WAIT, PART_GC, PART_STDIO_WRITE, PART_SYNC_IO, PARTS, SYSCALL_UNKNOWN,
         SYSCALLS_LEN,
     },
+    switch::{SWITCH_MISREAD, SWITCH_READ_RIGHT},
     thread::STATE_WAIT,
 };
 
@@ -53,9 +58,21 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
 #[unsafe(no_mangle)]
 static TASK_PID_OFFSET: Global<u64> = Global::new(0);
 
-/// Not 0: the raw `sched_switch` had other arguments than expected. The agent looks there after it has attached.
+/// `SWITCH_*` of the switches so far; 0: there was none. The agent looks there after it has attached.
 #[map]
-static SWITCH_MISREAD: Array<u64> = Array::with_max_entries(1, 0);
+static SWITCHES_READ: Array<u64> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+fn note(read: u64) {
+    if let Some(noted) = SWITCHES_READ.get_ptr_mut(0) {
+        // SAFETY: a valid aligned word that is read and written whole. All switches of the host share it, so it is hardly ever written.
+        unsafe {
+            if core::ptr::read_volatile(noted) < read {
+                core::ptr::write_volatile(noted, read);
+            }
+        }
+    }
+}
 
 /// The thread id of a kernel task.
 #[inline(always)]
@@ -72,15 +89,13 @@ pub(crate) fn sched_switch_raw(ctx: BtfTracePointContext) -> i32 {
     let (preempt, prev, next, prev_state) =
         (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u64>(2), ctx.arg::<u64>(3));
     let prev_pid = bpf_get_current_pid_tgid() as u32;
-    // 5.18 had the state in second place for some weeks, and distributions take over changes as they see fit.
+    // Neither the order of arguments nor the place of the id is ABI.
     if pid_of(prev) != prev_pid {
-        if let Some(misread) = SWITCH_MISREAD.get_ptr_mut(0) {
-            // SAFETY: a valid aligned slot that only ever becomes 1.
-            unsafe { core::ptr::write_volatile(misread, 1) };
-        }
+        note(SWITCH_MISREAD);
         return 0;
     }
-    // A bool and an `unsigned int`: what is above them in their words means nothing.
+    note(SWITCH_READ_RIGHT);
+    // A bool and an `unsigned int`.
     leaves(prev_pid, preempt & 0xff != 0 || prev_state as u32 == 0);
     enters(pid_of(next), prev_pid);
     0

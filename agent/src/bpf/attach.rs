@@ -145,7 +145,7 @@ impl Kernel {
         if let Err(reason) = &sched_raw {
             tracing::info!(
                 reason,
-                "of the scheduler's events, tracepoints with a format are used, which take more time"
+                "the scheduler's events are taken by tracepoints with a format, which take more time"
             );
         }
         for (program, category, name, optional) in TRACEPOINTS {
@@ -171,7 +171,12 @@ impl Kernel {
                 "sched_switch" | "sched_wakeup" => Signal::Sched,
                 _ => Signal::Lifecycle,
             };
-            let text = format!("the kernel's tracepoint {category}:{name} cannot be used: {reason}");
+            let without_format = sched_raw.as_ref().err().filter(|_| signal == Signal::Sched);
+            let also = without_format.map(|reason| format!("; nor can it without its format: {reason}"));
+            let text = format!(
+                "the kernel's tracepoint {category}:{name} cannot be used: {reason}{}",
+                also.unwrap_or_default()
+            );
             signals.insert(signal, Availability::Unavailable(text.into()));
         }
         if let Availability::Unavailable(reason) = &signals[&Signal::Stdio] {

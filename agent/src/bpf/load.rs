@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, BtfError, Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
@@ -108,8 +108,8 @@ pub struct Kernel {
     pub(super) tick_seen: PerCpuArray<MapData, u64>,
     /// Where `task_struct` has the thread id; else why that is not known.
     pub(super) task_pid_offset: Result<u64, String>,
-    /// Not 0: the raw `sched_switch` has unexpected arguments.
-    pub(super) switch_misread: Array<MapData, u64>,
+    /// Whether switches are read right, `SWITCH_*`.
+    pub(super) switches_read: Array<MapData, u64>,
     /// Which time it is that the programs of `async_context` are attached.
     pub(super) context_window: Array<MapData, u64>,
     pub(super) windows: u64,
@@ -171,10 +171,10 @@ impl Kernel {
     /// When the kernel refuses the maps or every single program; the cause names the system call.
     pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring, DutyTable), LoadError> {
         let tick = tick::of_host(Path::new("/"));
-        let btf = Btf::from_sys_fs().ok();
         let task_pid_offset = btf::member_offset(Path::new("/"), "task_struct", "pid").map(u64::from);
+        let btf = Btf::from_sys_fs();
         let mut ebpf = EbpfLoader::new()
-            .btf(btf.as_ref())
+            .btf(btf.as_ref().ok())
             .override_global("STALL_THRESHOLD_NS", &settings.stall_threshold_ns, true)
             .override_global("SAMPLE_STACKS", &u32::from(settings.stacks), true)
             .override_global("TICK_NS", &tick.as_ref().map_or(0, |tick| tick.length_ns()), true)
@@ -193,9 +193,9 @@ impl Kernel {
         let mut refused = BTreeMap::new();
         let mut multi = BTreeMap::new();
         let mut first = None;
-        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), samplers, btf.as_ref()) {
+        for (name, loaded) in load_programs(&mut ebpf, programs.as_ref(), samplers, &btf) {
             match loaded {
-                Loaded::Alone(Ok(())) => {}
+                Loaded::Alone(Ok(())) | Loaded::Raw(Ok(())) => {}
                 Loaded::Alone(Err(error)) => {
                     refused.insert(name, chain(&error));
                     first.get_or_insert((name, error));
@@ -203,7 +203,7 @@ impl Kernel {
                 Loaded::Multi(Ok(program)) => {
                     multi.insert(name, program);
                 }
-                Loaded::Multi(Err(error)) => {
+                Loaded::Raw(Err(error)) | Loaded::Multi(Err(error)) => {
                     refused.insert(name, shortened(&error));
                 }
             }
@@ -231,7 +231,7 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
         let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
-        let switch_misread = take(&mut ebpf, "SWITCH_MISREAD", Array::<_, u64>::try_from)?;
+        let switches_read = take(&mut ebpf, "SWITCHES_READ", Array::<_, u64>::try_from)?;
         let tick_seen = take(&mut ebpf, "TICK_SEEN", PerCpuArray::<_, u64>::try_from)?;
         let stacks = settings.stacks;
         let kernel = Self {
@@ -242,7 +242,7 @@ impl Kernel {
             tick,
             tick_seen,
             task_pid_offset,
-            switch_misread,
+            switches_read,
             context_window,
             windows: 0,
         };
@@ -273,6 +273,8 @@ fn take<T, E>(
 enum Loaded {
     /// By aya.
     Alone(Result<(), ProgramError>),
+    /// With the kernel's types.
+    Raw(Result<(), String>),
     /// For links of many places.
     Multi(Result<OwnedFd, String>),
 }
@@ -283,16 +285,12 @@ fn load_programs(
     ebpf: &mut Ebpf,
     multi: Option<&MultiPrograms>,
     samplers: &[&'static str],
-    btf: Option<&Btf>,
+    btf: &Result<Btf, BtfError>,
 ) -> Vec<(&'static str, Loaded)> {
     const THREADS_MAX: usize = 4;
     // The costliest first, or one thread would still be at it when the others are done.
-    let names = samplers
-        .iter()
-        .copied()
-        .chain(TRACEPOINT_PROGRAMS)
-        .chain(RAW_TRACEPOINTS.map(|(name, _)| name))
-        .chain(UPROBE_PROGRAMS);
+    let raw = RAW_TRACEPOINTS.map(|(name, _)| name);
+    let names = samplers.iter().copied().chain(raw).chain(TRACEPOINT_PROGRAMS).chain(UPROBE_PROGRAMS);
     let mut programs: HashMapOf<String, &mut Program> =
         ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
     let waiting = names.enumerate().map(|(position, name)| (position, name, programs.remove(name)));
@@ -300,7 +298,7 @@ fn load_programs(
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let load = |name, program: Option<&mut Program>| match (multi, program) {
         (Some(multi), Some(Program::UProbe(_))) => Loaded::Multi(multi.load(name)),
-        (_, Some(Program::BtfTracePoint(program))) => Loaded::Alone(load_raw(program, name, btf)),
+        (_, Some(Program::BtfTracePoint(program))) => Loaded::Raw(load_raw(program, name, btf)),
         (_, Some(program)) => Loaded::Alone(load_program(program)),
         (_, None) => Loaded::Alone(Err(ProgramError::NotLoaded)),
     };

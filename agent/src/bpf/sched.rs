@@ -3,9 +3,11 @@
 use std::{thread, time::Duration};
 
 use aya::{
-    Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
+    Btf, BtfError, Ebpf,
+    programs::{BtfTracePoint, Program, tp_btf::BtfTracePointLinkId},
 };
+
+use nodeprobe_ebpf::switch::{SWITCH_MISREAD, SWITCH_READ_RIGHT};
 
 use super::load::{Kernel, chain};
 
@@ -20,10 +22,11 @@ pub(super) const RAW_TRACEPOINTS: [(&str, &str); 2] =
 pub(super) fn load_raw(
     program: &mut BtfTracePoint,
     name: &str,
-    btf: Option<&Btf>,
-) -> Result<(), ProgramError> {
-    let event = RAW_TRACEPOINTS.iter().find(|(of, _)| *of == name).ok_or(ProgramError::NotLoaded)?.1;
-    program.load(event, btf.ok_or(ProgramError::NotLoaded)?)
+    btf: &Result<Btf, BtfError>,
+) -> Result<(), String> {
+    let event = RAW_TRACEPOINTS.iter().find(|(of, _)| *of == name).ok_or("of no known tracepoint")?.1;
+    let btf = btf.as_ref().map_err(|error| chain(error))?;
+    program.load(event, btf).map_err(|error| chain(&error))
 }
 
 impl Kernel {
@@ -34,40 +37,54 @@ impl Kernel {
     /// describe their types (`CONFIG_DEBUG_INFO_BTF`). Then the tracepoints with a format may do.
     pub(super) fn attach_sched_raw(&mut self) -> Result<(), String> {
         self.task_pid_offset.as_ref().map_err(Clone::clone)?;
-        let mut links = Vec::with_capacity(RAW_TRACEPOINTS.len());
-        let mut problem = None;
         for (name, event) in RAW_TRACEPOINTS {
-            match self.attach_raw(name) {
-                Ok(link) => links.push((name, link)),
-                Err(reason) => problem = Some(format!("sched:{event}: {reason}")),
+            if let Some(refusal) = self.refused.get(name) {
+                return Err(format!("sched:{event}: the program was refused: {refusal}"));
             }
         }
-        // As the only sure way to know the order of arguments and the place of the id, which are no ABI.
-        let problem = problem.or_else(|| self.misreads_switches());
-        let Some(problem) = problem else { return Ok(()) };
-        for (name, link) in links {
-            if let Some(program) = raw_tracepoint(&mut self.ebpf, name) {
-                program.detach(link).map_err(|error| chain(&error))?;
+        let mut links = Vec::with_capacity(RAW_TRACEPOINTS.len());
+        let attached = RAW_TRACEPOINTS.into_iter().try_for_each(|(name, event)| {
+            let link = self.attach_raw(name).map_err(|reason| format!("sched:{event}: {reason}"))?;
+            links.push((name, link));
+            Ok(())
+        });
+        let result = attached.and_then(|()| self.reads_switches());
+        if result.is_err() {
+            for (name, link) in links {
+                let detached = raw_tracepoint(&mut self.ebpf, name).map(|program| program.detach(link));
+                if let Some(Err(error)) = detached {
+                    tracing::warn!(
+                        program = name,
+                        reason = chain(&error),
+                        "a program stays where it is not wanted"
+                    );
+                }
             }
         }
-        Err(problem)
+        result
     }
 
     fn attach_raw(&mut self, name: &str) -> Result<BtfTracePointLinkId, String> {
-        if let Some(refusal) = self.refused.get(name) {
-            return Err(format!("the program was refused: {refusal}"));
-        }
         let program = raw_tracepoint(&mut self.ebpf, name).ok_or("the program is not in the object")?;
         program.attach().map_err(|error| chain(&error))
     }
 
-    fn misreads_switches(&self) -> Option<String> {
-        // This thread leaves its processor meanwhile.
-        thread::sleep(Duration::from_millis(1));
-        match self.switch_misread.get(&0, 0) {
-            Ok(0) => None,
-            Ok(_) => Some("sched:sched_switch has other arguments than on any release of Linux".to_owned()),
-            Err(error) => Some(chain(&error)),
+    /// Whether switches are read right, by some of them: neither the order of arguments nor the place of the id is ABI.
+    fn reads_switches(&self) -> Result<(), String> {
+        // A thread whose id is not that of its process, which stands beside it, leaves its processor.
+        thread::scope(|scope| {
+            thread::Builder::new()
+                .spawn_scoped(scope, || thread::sleep(Duration::from_millis(1)))
+                .map_err(|error| chain(&error))
+                .map(drop)
+        })?;
+        match self.switches_read.get(&0, 0) {
+            Ok(SWITCH_READ_RIGHT) => Ok(()),
+            Ok(SWITCH_MISREAD) => {
+                Err("sched:sched_switch or a task has another form than is known of Linux".to_owned())
+            }
+            Ok(_) => Err("sched:sched_switch does not run the program".to_owned()),
+            Err(error) => Err(chain(&error)),
         }
     }
 }
