@@ -29,9 +29,9 @@ struct Scratch {
     payload: [u64; PAYLOAD_BYTES / 8],
 }
 
-/// One for each processor: of tick, clock and switch none can interrupt another's program there. A switch happens with interrupts
-/// off, and never within the program of a tick or a clock, which runs with preemption off; of these two the kernel skips the program that would interrupt the other's
-/// (`bpf_prog_active`).
+/// One for each processor: of tick, clock and switch none can interrupt another's program there. A switch happens with interrupts off,
+/// and never within the program of a tick or a clock, which runs with preemption off; of these two the kernel skips the program that
+/// would interrupt the other's (`bpf_prog_active`).
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 

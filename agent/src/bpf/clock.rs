@@ -90,8 +90,8 @@ impl Kernel {
     }
 
     /// One after the other within a period, never at once: to wake a processor seems to be cheaper in the last 0.2 ms before a timer of
-    /// it, as it is before a tick, which all have at once. Where all clocks were due at once, a service that woke others for each log line was met in its writes in 16 % of the
-    /// samples, and spent 20 % of its time there (Linux 6.18 in a virtual machine, `haltpoll`).
+    /// it, as it is before a tick, which all have at once. Where all clocks were due at once, a service that woke others for each log
+    /// line was met in its writes in 16 % of the samples, and spent 20 % of its time there (Linux 6.18 in a virtual machine, `haltpoll`).
     fn attach_clock(&mut self, period_ns: u64) -> Result<(), String> {
         self.not_refused(CLOCK_PROGRAM)?;
         let program = perf_event(&mut self.ebpf).ok_or("the program is not in the object")?;

@@ -6,7 +6,6 @@ use aya::{
     Btf, BtfError, Ebpf,
     programs::{BtfTracePoint, Program, tp_btf::BtfTracePointLinkId},
 };
-
 use nodeprobe_ebpf::switch::{SWITCH_MISREAD, SWITCH_READ_RIGHT};
 
 use super::load::{Kernel, chain};
