@@ -1,6 +1,7 @@
 //! Processes and threads that come, go and become something else.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     path::Path,
@@ -23,9 +24,11 @@ use nodeprobe_tests::{
     wait::{eventually, observe_for},
     workload::duration_s,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 on_every_node!(worker_threads_are_listed_while_they_live);
+on_one_node!(Node::of_major(26) => busy_workers_that_ran_before_are_found);
 on_one_node!(Node::of_major(24) => nothing_is_left_in_a_process_after_the_end);
 on_one_node!(Node::of_major(22) => short_lived_processes_are_measured_or_counted_as_lost);
 on_one_node!(Node::of_major(24) => each_cluster_worker_is_a_process_of_its_own);
@@ -40,29 +43,44 @@ const NOTICE: Duration = Duration::from_secs(5);
 
 fn worker_threads_are_listed_while_they_live(node: &Node) {
     let mut workload = Workload::plan(node, "workers.js").start();
-    let ready = workload.wait_for("ready");
     let pid = workload.pid();
-    let tids: Vec<u32> =
-        ready["tids"].as_array().into_iter().flatten().filter_map(|t| Some(t.as_u64()? as u32)).collect();
+    let tids = tids_of_workers(&workload);
     let agent = Agent::observing([&workload]);
-    let workers = |report: &Report| -> Vec<u32> {
-        let workers = report.threads(pid).filter(|thread| thread["kind"] == "worker");
-        workers.filter_map(|thread| Some(thread["tid"].as_u64()? as u32)).collect()
-    };
     agent.wait_for(&format!("exactly the workers {tids:?}, {}", node.label), NOTICE, |report| {
-        let mut listed = workers(report);
-        listed.sort_unstable();
-        let mut expected = tids.clone();
-        expected.sort_unstable();
-        (listed == expected).then_some(())
+        (workers(report, pid) == tids).then_some(())
     });
     workload.say("stop");
     workload.wait_for("stopped");
     let first = agent.mark();
     agent.wait_for_after(first, "the end of the workers", NOTICE, |report| {
-        (report.process(pid).is_some() && workers(report).is_empty()).then_some(())
+        (report.process(pid).is_some() && workers(report, pid).is_empty()).then_some(())
     });
     agent.end();
+}
+
+/// A thread that runs at the moment does not tell what it is. Turns of these come every quarter of a second, as looks at them once did.
+fn busy_workers_that_ran_before_are_found(node: &Node) {
+    let workload = Workload::plan(node, "workers.js").args(["150", "100", "104", "108"]).start();
+    let pid = workload.pid();
+    let tids = tids_of_workers(&workload);
+    assert_eq!(tids.len(), 3);
+    let agent = Agent::observing([&workload]);
+    agent.wait_for(&format!("the busy workers {tids:?}, {}", node.label), NOTICE, |report| {
+        (workers(report, pid) == tids).then_some(())
+    });
+    agent.end();
+}
+
+/// As Node tells them.
+fn tids_of_workers(workload: &Workload) -> BTreeSet<u64> {
+    let ready = workload.wait_for("ready");
+    ready["tids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+}
+
+/// As the agent tells them.
+fn workers(report: &Report, pid: u32) -> BTreeSet<u64> {
+    let workers = report.threads(pid).filter(|thread| thread["kind"] == "worker");
+    workers.filter_map(|thread| thread["tid"].as_u64()).collect()
 }
 
 /// Also when the agent ends while it takes out the probes of a window: a thread that is killed over that would leave them.
@@ -207,7 +225,7 @@ fn a_process_in_other_namespaces_is_observed(node: &Node) {
     let (mut process, pid) = rootfs.start("block.js", &["main", "200", "1"]);
     let oracle = |kind: &str| {
         let text = fs::read_to_string(rootfs.oracle()).unwrap_or_default();
-        let notes = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let notes = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         notes.into_iter().find(|note| note["type"] == kind)
     };
     let ready = eventually("the workload inside", Duration::from_secs(10), || oracle("ready"));

@@ -34,7 +34,7 @@ use nodeprobe_ebpf::{
 use self::{
     file_key::FileUse,
     images::{Executable, Images, Prepared, V8Image},
-    workers::{FileIdentity, workers},
+    workers::{FileIdentity, Search},
 };
 use crate::{
     agent::lock,
@@ -74,10 +74,6 @@ impl ProbeCount {
 /// after `exec`. A program that has not mapped them after the last look does not run Node.
 const LIBRARY_WAITS_MS: [u64; 7] = [2, 4, 8, 16, 32, 64, 128];
 
-/// A worker that runs at the moment shows its stack later.
-const WORKER_WAIT: Duration = Duration::from_millis(250);
-const WORKER_ATTEMPTS: usize = 40;
-
 /// How often files are looked through for those that nobody uses any more.
 const FILES_CHECK: Duration = Duration::from_secs(30);
 
@@ -85,7 +81,7 @@ const FILES_CHECK: Duration = Duration::from_secs(30);
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Retry {
     Libraries { pid: u32, exec_ns: Option<u64>, attempt: usize },
-    Workers { pid: u32, start_ticks: u64, attempt: usize },
+    Workers(ProcessId),
 }
 
 /// Finds processes, prepares their files and registers them with the collector.
@@ -102,8 +98,9 @@ pub struct Discovery {
     retries: BinaryHeap<Reverse<(Instant, Retry)>>,
     /// Events that were lost when the last full look was taken.
     ring_full_seen: u64,
-    /// Code of `Worker::Run` by process whose workers are still to be told.
-    plans: BTreeMap<u32, (Plan, Vec<FileIdentity>)>,
+    /// By process whose workers are still to be told.
+    searches: BTreeMap<ProcessId, Search>,
+    random: fastrand::Rng,
     /// Files by process that runs them.
     users: BTreeMap<u32, Vec<FileUse>>,
     files_checked: Instant,
@@ -130,7 +127,8 @@ impl Discovery {
             boot: procfs::boot_time(),
             retries: BinaryHeap::new(),
             ring_full_seen: 0,
-            plans: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            random: fastrand::Rng::new(),
             users: BTreeMap::new(),
             files_checked: Instant::now(),
         }
@@ -160,7 +158,7 @@ impl Discovery {
                 }
                 // Whatever the process was before, it has ended.
                 lock(&self.shared).targets.end(pid);
-                self.plans.remove(&pid);
+                self.searches.retain(|id, _| id.pid != pid);
                 self.consider(pid, Some(exec_ns), 0);
             }
             Request::LoopThread { pid } => {
@@ -186,7 +184,7 @@ impl Discovery {
             let Some(Reverse((_, retry))) = self.retries.pop() else { break };
             match retry {
                 Retry::Libraries { pid, exec_ns, attempt } => self.consider(pid, exec_ns, attempt),
-                Retry::Workers { pid, start_ticks, attempt } => self.find_workers(pid, start_ticks, attempt),
+                Retry::Workers(id) => self.find_workers(id),
             }
         }
         if self.files_checked.elapsed() >= FILES_CHECK {
@@ -326,9 +324,7 @@ impl Discovery {
         if !from_start {
             self.register_thread(pid, pid, KIND_MAIN, exec_ns);
             if exec_ns.is_none() {
-                let identities = files.iter().filter_map(|file| FileIdentity::of(file).ok()).collect();
-                self.plans.insert(pid, (plan, identities));
-                self.find_workers(pid, stat.start_ticks, 0);
+                self.search_workers(process, id, &plan, &files);
             }
         }
         Ok(())
@@ -403,31 +399,35 @@ impl Discovery {
         }
     }
 
-    /// Registers the workers of a process that ran before the agent: threads with a return address inside
-    /// `Worker::Run` on their stacks. Nothing is stopped for it.
-    fn find_workers(&mut self, pid: u32, start_ticks: u64, attempt: usize) {
-        let Some((plan, files)) = self.plans.get(&pid) else { return };
-        let process = self.procfs.process(pid).and_then(|process| {
-            // Another process under the same pid has workers of its own.
-            if process.stat()?.start_ticks == start_ticks { Ok(process) } else { Err(procfs::Error::Gone) }
-        });
-        let unknown = match process.and_then(|process| workers(&process, plan, files)) {
-            Ok((workers, unknown)) => {
-                for tid in workers {
-                    self.register_thread(pid, tid, KIND_WORKER, None);
-                }
-                unknown
+    /// Begins to look for the workers of a process that ran before the agent.
+    fn search_workers(&mut self, process: &ProcessDir, id: ProcessId, plan: &Plan, files: &[File]) {
+        let identities: Vec<_> = files.iter().filter_map(|file| FileIdentity::of(file).ok()).collect();
+        match Search::begin(process, plan, &identities) {
+            Ok(Some(search)) => {
+                self.searches.insert(id, search);
+                self.find_workers(id);
             }
+            Ok(None) => {}
             Err(error) => {
-                tracing::debug!(target.pid = pid, %error, "the workers of the process cannot be told");
-                false
+                tracing::debug!(target.pid = id.pid, %error, "the workers of the process cannot be told");
             }
-        };
-        if unknown && attempt < WORKER_ATTEMPTS {
-            let retry = Retry::Workers { pid, start_ticks, attempt: attempt + 1 };
-            self.retries.push(Reverse((Instant::now() + WORKER_WAIT, retry)));
-        } else {
-            self.plans.remove(&pid);
+        }
+    }
+
+    /// Registers those workers that show themselves now: threads with a return address inside `Worker::Run` on their stacks.
+    /// Nothing is stopped for it.
+    fn find_workers(&mut self, id: ProcessId) {
+        let Some(mut search) = self.searches.remove(&id) else { return };
+        // Another process under the same pid has workers of its own.
+        let is_it =
+            |process: &ProcessDir| process.stat().is_ok_and(|stat| stat.start_ticks == id.start_ticks);
+        let Some(process) = self.procfs.process(id.pid).ok().filter(is_it) else { return };
+        for tid in search.look(&process) {
+            self.register_thread(id.pid, tid, KIND_WORKER, None);
+        }
+        if let Some(wait) = search.wait(&mut self.random) {
+            self.retries.push(Reverse((Instant::now() + wait, Retry::Workers(id))));
+            self.searches.insert(id, search);
         }
     }
 }

@@ -1,10 +1,18 @@
-//! Workers of processes that ran before the agent: by the stacks of their threads.
+//! Workers of processes that ran before the agent: by the stacks of their threads, which can be read while a thread does not run.
+//!
+//! A thread that runs whenever it is looked at stays unknown, so looks come at irregular times: a worker that was busy for 60 of each
+//! 260 ms was not found in ten seconds of looks that came each 256 ms, all in the same part of its turns.
 
-use std::{fs::File, os::unix::fs::MetadataExt as _};
+use std::{
+    fs::File,
+    ops::{Range, RangeInclusive},
+    os::unix::fs::MetadataExt as _,
+    time::Duration,
+};
 
 use crate::{
     plan::Plan,
-    procfs::{self, ProcessDir, ThreadState},
+    procfs::{self, OnStack, ProcessDir},
 };
 
 /// A file as `/proc/PID/maps` names it.
@@ -21,37 +29,107 @@ impl FileIdentity {
     }
 }
 
-/// Threads that are inside `Worker::Run`, and whether some could not be asked.
-pub(super) fn workers(
-    process: &ProcessDir,
-    plan: &Plan,
-    files: &[FileIdentity],
-) -> Result<(Vec<u32>, bool), procfs::Error> {
-    let Some(code) = &plan.worker_run else { return Ok((Vec::new(), false)) };
-    let Some(file) = files.get(code.file) else { return Ok((Vec::new(), false)) };
-    let (start, end) = (code.range.start.0, code.range.end.0);
-    let mappings = process.mappings(|mapping| {
-        mapping.executable
-            && mapping.inode == file.inode
-            && mapping.offset_bytes <= start
-            && end - mapping.offset_bytes <= mapping.range.end - mapping.range.start
-    })?;
-    let Some(mapping) = mappings.first() else { return Ok((Vec::new(), false)) };
-    let base = mapping.range.start - mapping.offset_bytes;
-    let range = base + start..base + end;
-    let mut found = Vec::new();
-    let mut unknown = false;
-    for tid in process.thread_ids()? {
-        if tid == process.pid() {
-            continue;
-        }
-        match process.thread_runs(tid, &range) {
-            Ok(Some(true)) => found.push(tid),
-            Ok(Some(false)) => {}
-            Ok(None) => unknown |= process.thread_state(tid).is_ok_and(|state| state == ThreadState::Running),
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(error),
+/// Waits between looks, milliseconds: many looks at first, then as many as may go on for hours. A look at a thread that runs is one small
+/// file.
+const WAIT_MS: RangeInclusive<u64> = 20..=120;
+const LATE_WAIT_MS: RangeInclusive<u64> = 500..=1500;
+const LOOKS_UNTIL_LATE: u32 = 100;
+/// A stack that cannot be read now hardly can be later, and each try costs up to 256 KiB.
+const UNCLEAR_LOOKS: u32 = 20;
+
+/// Threads of a process of which it is not known yet whether they are workers.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// `Worker::Run`, where it lies in this process.
+    code: Range<u64>,
+    undecided: Vec<u32>,
+    looks: u32,
+}
+
+impl Search {
+    /// `None`: `Worker::Run` is not known or not mapped, so there is nothing to look for.
+    ///
+    /// # Errors
+    /// Those of reading the process's maps and threads.
+    pub(super) fn begin(
+        process: &ProcessDir,
+        plan: &Plan,
+        files: &[FileIdentity],
+    ) -> Result<Option<Self>, procfs::Error> {
+        let Some(code) = &plan.worker_run else { return Ok(None) };
+        let Some(file) = files.get(code.file) else { return Ok(None) };
+        let (start, end) = (code.range.start.0, code.range.end.0);
+        let mappings = process.mappings(|mapping| {
+            mapping.executable
+                && mapping.inode == file.inode
+                && mapping.offset_bytes <= start
+                && end - mapping.offset_bytes <= mapping.range.end - mapping.range.start
+        })?;
+        let Some(mapping) = mappings.first() else { return Ok(None) };
+        let base = mapping.range.start - mapping.offset_bytes;
+        let mut undecided = process.thread_ids()?;
+        undecided.retain(|tid| *tid != process.pid());
+        Ok(Some(Self { code: base + start..base + end, undecided, looks: 0 }))
+    }
+
+    /// Looks at each undecided thread once and tells the workers among them. Threads that have ended, or cannot be looked at, are
+    /// decided as well.
+    pub(super) fn look(&mut self, process: &ProcessDir) -> Vec<u32> {
+        self.looks += 1;
+        let mut workers = Vec::new();
+        self.undecided.retain(|tid| match process.thread_runs(*tid, &self.code) {
+            Ok(OnStack::Yes) => {
+                workers.push(*tid);
+                false
+            }
+            Ok(OnStack::No) => false,
+            Ok(OnStack::Running) => true,
+            Ok(OnStack::Unclear) => self.looks < UNCLEAR_LOOKS,
+            Err(error) if error.is_gone() => false,
+            Err(error) => {
+                tracing::debug!(target.pid = process.pid(), tid, %error, "whether the thread is a worker cannot be told");
+                false
+            }
+        });
+        workers
+    }
+
+    /// How long to wait before the next look; `None`: all threads are decided.
+    pub(super) fn wait(&self, random: &mut fastrand::Rng) -> Option<Duration> {
+        let range_ms = if self.looks < LOOKS_UNTIL_LATE { WAIT_MS } else { LATE_WAIT_MS };
+        (!self.undecided.is_empty()).then(|| Duration::from_millis(random.u64(range_ms)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the rhythm of a worker, some look comes while it sleeps.
+    #[test]
+    fn no_rhythm_of_turns_hides_a_worker() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for period_ms in 5..2000 {
+            let busy_ms = period_ms * 4 / 5;
+            let mut search = Search { code: 0..1, undecided: vec![1], looks: 0 };
+            let mut now_ms = 0;
+            // The first look is the least favourable one: right after the turn began.
+            let found = (0..LOOKS_UNTIL_LATE).any(|_| {
+                let sleeps = now_ms % period_ms >= busy_ms;
+                search.looks += 1;
+                now_ms += search.wait(&mut random).expect("undecided").as_millis() as u64;
+                sleeps
+            });
+            assert!(found, "turns of {busy_ms} of each {period_ms} ms");
         }
     }
-    Ok((found, unknown))
+
+    #[test]
+    fn threads_that_run_on_are_looked_at_rarely_and_decided_ones_never() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut search = Search { code: 0..1, undecided: vec![1], looks: LOOKS_UNTIL_LATE };
+        assert!(search.wait(&mut random).expect("undecided") >= Duration::from_millis(500));
+        search.undecided.clear();
+        assert_eq!(search.wait(&mut random), None);
+    }
 }

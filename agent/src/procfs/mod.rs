@@ -31,7 +31,7 @@ pub use self::{
     files::Link,
     maps::{Mapping, is_node_library},
     net::{TcpSocket, socket_inode},
-    stack::ThreadState,
+    stack::{OnStack, ThreadState},
     stat::{Stat, Status},
 };
 

@@ -28,6 +28,17 @@ pub enum ThreadState {
     },
 }
 
+/// Whether a function is on a thread's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStack {
+    Yes,
+    No,
+    /// The thread runs, so where its stack ends is not to be had.
+    Running,
+    /// The stack could not be read, or is deeper than 256 KiB and that part holds no return address of it.
+    Unclear,
+}
+
 impl ThreadState {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?.trim();
@@ -82,19 +93,18 @@ impl ProcessDir {
     }
 
     /// Whether a return address in `code` lies on the thread's stack: whether it is inside the function there.
-    /// The thread is not stopped. `None`: not known, because it runs, or its stack is deeper than 256 KiB and
-    /// that part holds none; ask again later.
+    /// The thread is not stopped.
     ///
     /// # Errors
     /// [`Error::Gone`] if the thread has ended; [`Error::Denied`].
-    pub fn thread_runs(&self, tid: u32, code: &Range<u64>) -> Result<Option<bool>, Error> {
+    pub fn thread_runs(&self, tid: u32, code: &Range<u64>) -> Result<OnStack, Error> {
         let Some(stack_pointer) = self.thread_state(tid)?.stack_pointer().map(|sp| sp & !7) else {
-            return Ok(None);
+            return Ok(OnStack::Running);
         };
         // The kernel reads through guard pages for a debugger, right into the next thread's stack: the mapping
         // is the bound.
         let stack = self.mappings(|mapping| mapping.range.contains(&stack_pointer))?;
-        let Some(end) = stack.first().map(|mapping| mapping.range.end) else { return Ok(None) };
+        let Some(end) = stack.first().map(|mapping| mapping.range.end) else { return Ok(OnStack::Unclear) };
         let length = (end - stack_pointer).min(STACK_MAX_BYTES);
         let mut words = vec![0u8; length as usize];
         let memory = self.open("mem")?;
@@ -109,7 +119,7 @@ impl ProcessDir {
                 Err(source) => {
                     return match Error::new(self.pid(), "mem", source) {
                         error @ (Error::Gone | Error::Denied { .. }) => Err(error),
-                        _ => Ok(None),
+                        _ => Ok(OnStack::Unclear),
                     };
                 }
             }
@@ -122,7 +132,13 @@ impl ProcessDir {
             return Err(Error::Gone);
         }
         let searched_all = (read as u64) < length || stack_pointer + length == end;
-        Ok(if found { Some(true) } else { searched_all.then_some(false) })
+        Ok(if found {
+            OnStack::Yes
+        } else if searched_all {
+            OnStack::No
+        } else {
+            OnStack::Unclear
+        })
     }
 }
 

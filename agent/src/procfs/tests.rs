@@ -342,7 +342,8 @@ fn a_function_is_found_on_the_stack_of_the_thread_that_runs_it_only() {
     let own = Procfs::default().process(std::process::id()).unwrap();
     for (expected, tid) in tids.iter().take(2) {
         eventually(|| matches!(own.thread_state(tid), Ok(ThreadState::InSyscall { .. })).then_some(()));
-        assert_eq!(own.thread_runs(tid, &code).unwrap(), Some(expected));
+        let expected = if expected { OnStack::Yes } else { OnStack::No };
+        assert_eq!(own.thread_runs(tid, &code).unwrap(), expected);
     }
     drop((release_inside, release_outside));
     first.join().unwrap();
@@ -379,7 +380,13 @@ fn worker_threads_of_real_node_are_told_from_all_its_other_threads() {
         let process = running.dir();
         let threads = process.thread_ids().unwrap();
         assert!(threads.len() > 6, "{threads:?}");
-        let runs = |tid: &u32| eventually(|| process.thread_runs(*tid, &code).unwrap());
+        let runs = |tid: &u32| {
+            eventually(|| match process.thread_runs(*tid, &code).unwrap() {
+                OnStack::Yes => Some(true),
+                OnStack::No => Some(false),
+                OnStack::Running | OnStack::Unclear => None,
+            })
+        };
         let found: Vec<u32> = threads.into_iter().filter(runs).collect();
         assert_eq!(found, workers, "{}", node.display());
     }
