@@ -14,7 +14,7 @@ use std::{
 use nodeprobe_ebpf::{Event, EventKind, sample::SAMPLE_REJECTION};
 
 use crate::{
-    bpf::{Kernel, LoadError, Settings, detach},
+    bpf::{Handles, Kernel, LoadError, Settings, detach},
     collector::Collector,
     discovery::{self, Discovery},
     governor::{
@@ -88,7 +88,7 @@ impl Agent {
         procfs: Procfs,
         tap: Option<EventTap>,
     ) -> Result<(Self, Ending), LoadError> {
-        let (mut kernel, maps, ring, duty) = Kernel::load(settings)?;
+        let Handles { mut kernel, maps, ring, duty, stack_pointers } = Kernel::load(settings)?;
         let shared = Arc::new(Mutex::new(Collector::new(procfs.clone(), maps)));
         let stop = Arc::new(AtomicBool::new(false));
         let probes = Arc::new(discovery::ProbeCount::default());
@@ -131,8 +131,15 @@ impl Agent {
             spawn("discovery", move || {
                 // Dropped after everything else.
                 let _attaches = attaches;
-                let mut discovery =
-                    Discovery::new(procfs, kernel, kernel_signals, shared, probes, to_governor);
+                let mut discovery = Discovery::new(
+                    procfs,
+                    kernel,
+                    kernel_signals,
+                    shared,
+                    probes,
+                    to_governor,
+                    stack_pointers,
+                );
                 discovery.scan();
                 // The other end waits for this; if it is gone, the agent is being dropped.
                 ready.send(()).ok();

@@ -15,7 +15,7 @@ use aya_ebpf::{
     bindings::bpf_perf_event_data,
     helpers::bpf_get_current_pid_tgid,
     macros::{map, perf_event, tracepoint},
-    maps::PerCpuArray,
+    maps::{LruHashMap, PerCpuArray},
     programs::{PerfEventContext, TracePointContext},
 };
 use nodeprobe_ebpf::{
@@ -25,11 +25,16 @@ use nodeprobe_ebpf::{
     thread::STATE_WAIT,
 };
 
-use crate::{maps, sampler, target};
+use crate::{maps, registers, sampler, target};
 
 /// When the last tick was seen, of each processor; `CLOCK_MONOTONIC`. The agent looks there whether ticks are seen at all.
 #[map]
 static TICK_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Stack pointers by id of threads that run and of which the agent does not know whether they are workers; 0 = not met yet. The agent asks,
+/// and forgets; the oldest go where a process ended in between.
+#[map]
+static STACK_POINTERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// `timer:hrtimer_expire_entry`: a timer of this processor has expired, and the first to do so when a tick begins is the tick's.
 #[tracepoint]
@@ -73,13 +78,19 @@ pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
 /// The stack of who runs, if it is a loop thread in a turn, and `is_wanted` of it and whether the turn is young.
 #[inline(always)]
 fn sample_current(now_ns: u64, is_wanted: impl FnOnce(&mut ThreadRecord, bool) -> bool) {
+    let pid_tgid = bpf_get_current_pid_tgid();
     // The idle thread.
-    if bpf_get_current_pid_tgid() == 0 {
+    if pid_tgid == 0 {
         return;
     }
-    if let Some(thread) = target::current()
-        && thread.state != STATE_WAIT
-    {
+    let Some(thread) = target::current() else {
+        if let Some(stack_pointer) = STACK_POINTERS.get_ptr_mut(pid_tgid as u32) {
+            // SAFETY: the map value stays valid while the program runs (RCU); only this thread's programs write to it.
+            unsafe { *stack_pointer = registers::sp() };
+        }
+        return;
+    };
+    if thread.state != STATE_WAIT {
         let is_young = now_ns - thread.since_ns < SAMPLE_PERIOD_NS;
         if is_wanted(thread, is_young) {
             let flags = if is_young { SAMPLE_ON_CPU | SAMPLE_YOUNG } else { SAMPLE_ON_CPU };

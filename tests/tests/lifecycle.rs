@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 on_every_node!(worker_threads_are_listed_while_they_live);
 on_one_node!(Node::of_major(26) => busy_workers_that_ran_before_are_found);
+on_one_node!(Node::of_major(22) => a_worker_that_never_sleeps_is_found_with_its_function);
 on_one_node!(Node::of_major(24) => nothing_is_left_in_a_process_after_the_end);
 on_one_node!(Node::of_major(22) => short_lived_processes_are_measured_or_counted_as_lost);
 on_one_node!(Node::of_major(24) => each_cluster_worker_is_a_process_of_its_own);
@@ -68,6 +69,27 @@ fn busy_workers_that_ran_before_are_found(node: &Node) {
     agent.wait_for(&format!("the busy workers {tids:?}, {}", node.label), NOTICE, |report| {
         (workers(report, pid) == tids).then_some(())
     });
+    agent.end();
+}
+
+/// Nor does it ever tell by itself: its loop does not turn, and it makes no garbage.
+fn a_worker_that_never_sleeps_is_found_with_its_function(node: &Node) {
+    let workload = Workload::plan(node, "workers.js").args(["600000", "1"]).start();
+    let pid = workload.pid();
+    let tids = tids_of_workers(&workload);
+    assert_eq!(tids.len(), 1);
+    let state = || fs::read_to_string(format!("/proc/{pid}/task/{}/syscall", tids.first().expect("one")));
+    eventually("the worker's endless turn", NOTICE, || (state().ok()?.trim() == "running").then_some(()));
+    let agent = Agent::observing([&workload]);
+    let turn =
+        agent.wait_for(&format!("the culprit of the worker {tids:?}, {}", node.label), NOTICE, |report| {
+            let worker = report.threads(pid).find(|thread| thread["kind"] == "worker")?;
+            (!worker["event_loop"]["current_turn_culprit"].is_null()).then(|| worker.clone())
+        });
+    assert_eq!(turn["tid"].as_u64(), tids.first().copied());
+    let culprit = &turn["event_loop"]["current_turn_culprit"];
+    assert_eq!(culprit["function"], "work", "{turn}");
+    assert!(culprit["script"].as_str().is_some_and(|script| script.ends_with("/workers.js")), "{turn}");
     agent.end();
 }
 

@@ -22,7 +22,7 @@ if (isMainThread) {
     for (const end = Date.now() + busy; Date.now() < end;);
     setTimeout(work, pause);
   };
-  if (busy) work();
+  if (busy) setTimeout(work);
   else setInterval(() => { for (let i = 0; i < 1e5; i++); }, 20);
   parentPort.postMessage(tid());
 }

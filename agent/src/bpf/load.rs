@@ -27,7 +27,10 @@ use super::{
 use crate::{
     governor::Budget,
     kernel::{btf, tick},
-    readout::{Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring},
+    readout::{
+        Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring,
+        stack_pointers::StackPointers,
+    },
     syscalls,
 };
 
@@ -115,6 +118,15 @@ pub struct Kernel {
     pub(super) windows: u64,
 }
 
+/// The programs and the reading ends of their maps.
+pub struct Handles {
+    pub kernel: Kernel,
+    pub maps: Maps,
+    pub ring: Ring,
+    pub duty: DutyTable,
+    pub stack_pointers: StackPointers,
+}
+
 pub(super) const TRACEPOINT_PROGRAMS: [&str; 13] = [
     "epoll_exit",
     "epoll_enter",
@@ -169,7 +181,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When the kernel refuses the maps or every single program; the cause names the system call.
-    pub fn load(settings: &Settings) -> Result<(Self, Maps, Ring, DutyTable), LoadError> {
+    pub fn load(settings: &Settings) -> Result<Handles, LoadError> {
         let tick = tick::of_host(Path::new("/"));
         let task_pid_offset = btf::member_offset(Path::new("/"), "task_struct", "pid").map(u64::from);
         let btf = Btf::from_sys_fs();
@@ -230,6 +242,8 @@ impl Kernel {
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);
+        let stack_pointers =
+            StackPointers::new(take(&mut ebpf, "STACK_POINTERS", HashMap::<_, u32, u64>::try_from)?);
         let context_window = take(&mut ebpf, "CONTEXT_WINDOW", Array::<_, u64>::try_from)?;
         let switches_read = take(&mut ebpf, "SWITCHES_READ", Array::<_, u64>::try_from)?;
         let tick_seen = take(&mut ebpf, "TICK_SEEN", PerCpuArray::<_, u64>::try_from)?;
@@ -246,7 +260,7 @@ impl Kernel {
             context_window,
             windows: 0,
         };
-        Ok((kernel, maps, ring, duty))
+        Ok(Handles { kernel, maps, ring, duty, stack_pointers })
     }
 }
 

@@ -9,4 +9,4 @@ mod multi;
 mod sched;
 
 pub use attach::{Attached, HookTarget};
-pub use load::{Kernel, LoadError, Settings};
+pub use load::{Handles, Kernel, LoadError, Settings};

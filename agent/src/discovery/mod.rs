@@ -46,6 +46,7 @@ use crate::{
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,
     procfs::{self, ProcessDir, Procfs, ThreadState},
+    readout::stack_pointers::StackPointers,
     syscalls,
     target::{StackSource, Target},
     v8::{ContextLayout, V8File},
@@ -100,6 +101,7 @@ pub struct Discovery {
     ring_full_seen: u64,
     /// By process whose workers are still to be told.
     searches: BTreeMap<ProcessId, Search>,
+    stack_pointers: StackPointers,
     random: fastrand::Rng,
     /// Files by process that runs them.
     users: BTreeMap<u32, Vec<FileUse>>,
@@ -114,6 +116,7 @@ impl Discovery {
         shared: Arc<Mutex<Collector>>,
         probes: Arc<ProbeCount>,
         governor: mpsc::Sender<Governed>,
+        stack_pointers: StackPointers,
     ) -> Self {
         Self {
             procfs,
@@ -129,6 +132,7 @@ impl Discovery {
             ring_full_seen: 0,
             searches: BTreeMap::new(),
             random: fastrand::Rng::new(),
+            stack_pointers,
             users: BTreeMap::new(),
             files_checked: Instant::now(),
         }
@@ -422,7 +426,7 @@ impl Discovery {
         let is_it =
             |process: &ProcessDir| process.stat().is_ok_and(|stat| stat.start_ticks == id.start_ticks);
         let Some(process) = self.procfs.process(id.pid).ok().filter(is_it) else { return };
-        for tid in search.look(&process) {
+        for tid in search.look(&process, &mut self.stack_pointers) {
             self.register_thread(id.pid, tid, KIND_WORKER, None);
         }
         if let Some(wait) = search.wait(&mut self.random) {

@@ -1,4 +1,5 @@
-//! Workers of processes that ran before the agent: by the stacks of their threads, which can be read while a thread does not run.
+//! Workers of processes that ran before the agent: by the stacks of their threads, which can be read while a thread does not run, or
+//! once it was met running by a program that samples stacks.
 //!
 //! A thread that runs whenever it is looked at stays unknown, so looks come at irregular times: a worker that was busy for 60 of each
 //! 260 ms was not found in ten seconds of looks that came each 256 ms, all in the same part of its turns.
@@ -13,6 +14,7 @@ use std::{
 use crate::{
     plan::Plan,
     procfs::{self, OnStack, ProcessDir},
+    readout::stack_pointers::StackPointers,
 };
 
 /// A file as `/proc/PID/maps` names it.
@@ -74,22 +76,34 @@ impl Search {
 
     /// Looks at each undecided thread once and tells the workers among them. Threads that have ended, or cannot be looked at, are
     /// decided as well.
-    pub(super) fn look(&mut self, process: &ProcessDir) -> Vec<u32> {
+    pub(super) fn look(&mut self, process: &ProcessDir, running: &mut StackPointers) -> Vec<u32> {
         self.looks += 1;
         let mut workers = Vec::new();
-        self.undecided.retain(|tid| match process.thread_runs(*tid, &self.code) {
-            Ok(OnStack::Yes) => {
-                workers.push(*tid);
-                false
+        self.undecided.retain(|tid| {
+            let mut is_it = process.thread_runs(*tid, &self.code);
+            if matches!(is_it, Ok(OnStack::Running))
+                && let Some(stack_pointer) = running.ask(*tid)
+            {
+                is_it = process.stack_holds(stack_pointer, &self.code);
             }
-            Ok(OnStack::No) => false,
-            Ok(OnStack::Running) => true,
-            Ok(OnStack::Unclear) => self.looks < UNCLEAR_LOOKS,
-            Err(error) if error.is_gone() => false,
-            Err(error) => {
-                tracing::debug!(target.pid = process.pid(), tid, %error, "whether the thread is a worker cannot be told");
-                false
+            let is_undecided = match is_it {
+                Ok(OnStack::Yes) => {
+                    workers.push(*tid);
+                    false
+                }
+                Ok(OnStack::No) => false,
+                Ok(OnStack::Running) => true,
+                Ok(OnStack::Unclear) => self.looks < UNCLEAR_LOOKS,
+                Err(error) if error.is_gone() => false,
+                Err(error) => {
+                    tracing::debug!(target.pid = process.pid(), tid, %error, "whether the thread is a worker cannot be told");
+                    false
+                }
+            };
+            if !is_undecided {
+                running.forget(*tid);
             }
+            is_undecided
         });
         workers
     }

@@ -98,9 +98,18 @@ impl ProcessDir {
     /// # Errors
     /// [`Error::Gone`] if the thread has ended; [`Error::Denied`].
     pub fn thread_runs(&self, tid: u32, code: &Range<u64>) -> Result<OnStack, Error> {
-        let Some(stack_pointer) = self.thread_state(tid)?.stack_pointer().map(|sp| sp & !7) else {
-            return Ok(OnStack::Running);
-        };
+        match self.thread_state(tid)?.stack_pointer() {
+            Some(stack_pointer) => self.stack_holds(stack_pointer, code),
+            None => Ok(OnStack::Running),
+        }
+    }
+
+    /// The same for the stack that ends at `stack_pointer`, whether or not its thread runs; never [`OnStack::Running`].
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the process has ended; [`Error::Denied`].
+    pub fn stack_holds(&self, stack_pointer: u64, code: &Range<u64>) -> Result<OnStack, Error> {
+        let stack_pointer = stack_pointer & !7;
         // The kernel reads through guard pages for a debugger, right into the next thread's stack: the mapping
         // is the bound.
         let stack = self.mappings(|mapping| mapping.range.contains(&stack_pointer))?;

@@ -6,6 +6,7 @@ pub mod maps;
 pub mod queues;
 pub mod ring;
 pub mod sample;
+pub mod stack_pointers;
 
 pub use maps::Maps;
 pub use ring::{Record, Ring};
