@@ -336,7 +336,7 @@ fn load_programs(
     loaded.into_iter().map(|(_, name, result)| (name, result)).collect()
 }
 
-pub(super) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::TracePoint(program) => program.load(),
         Program::UProbe(program) => program.load(),
