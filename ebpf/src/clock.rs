@@ -85,7 +85,7 @@ fn sample_current(now_ns: u64, is_wanted: impl FnOnce(&mut ThreadRecord, bool) -
     }
     let Some(thread) = target::current() else {
         if let Some(stack_pointer) = STACK_POINTERS.get_ptr_mut(pid_tgid as u32) {
-            // SAFETY: the map value stays valid while the program runs (RCU); only this thread's programs write to it.
+            // SAFETY: the memory of the table is there from its start to its end. Only who runs here writes to its entry.
             unsafe { *stack_pointer = registers::sp() };
         }
         return;

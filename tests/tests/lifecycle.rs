@@ -59,20 +59,21 @@ fn worker_threads_are_listed_while_they_live(node: &Node) {
     agent.end();
 }
 
-/// A thread that runs at the moment does not tell what it is. Turns of these come every quarter of a second, as looks at them once did.
+/// Without samples a thread that runs at the moment does not tell what it is. These sleep for two fifths of the time.
 fn busy_workers_that_ran_before_are_found(node: &Node) {
     let workload = Workload::plan(node, "workers.js").args(["150", "100", "104", "108"]).start();
     let pid = workload.pid();
     let tids = tids_of_workers(&workload);
     assert_eq!(tids.len(), 3);
-    let agent = Agent::observing([&workload]);
+    let agent = Agent::with(&["-d", "1", "--no-stacks"]);
+    agent.wait_for_process(pid);
     agent.wait_for(&format!("the busy workers {tids:?}, {}", node.label), NOTICE, |report| {
         (workers(report, pid) == tids).then_some(())
     });
     agent.end();
 }
 
-/// Nor does it ever tell by itself: its loop does not turn, and it makes no garbage.
+/// Nor does it ever tell by itself: its loop does not turn.
 fn a_worker_that_never_sleeps_is_found_with_its_function(node: &Node) {
     let workload = Workload::plan(node, "workers.js").args(["600000", "1"]).start();
     let pid = workload.pid();

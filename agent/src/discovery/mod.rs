@@ -3,7 +3,7 @@
 //! Processes that run already are found by a look at `/proc`. Later ones announce themselves: `exec` is a
 //! tracepoint, and in a file whose probes are in place the first line of JavaScript is one too. So there is no
 //! polling and no gap, but for the first process of a file never seen before, which runs while its file is
-//! analysed; its start-up is timed from `exec`.
+//! analysed; its start-up is timed from `exec`. Only threads that ran already are looked at until each is known.
 
 mod file_key;
 mod images;

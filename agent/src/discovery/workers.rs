@@ -1,8 +1,8 @@
 //! Workers of processes that ran before the agent: by the stacks of their threads, which can be read while a thread does not run, or
 //! once it was met running by a program that samples stacks.
 //!
-//! A thread that runs whenever it is looked at stays unknown, so looks come at irregular times: a worker that was busy for 60 of each
-//! 260 ms was not found in ten seconds of looks that came each 256 ms, all in the same part of its turns.
+//! Where no stack is sampled, a thread that runs whenever it is looked at stays unknown. So looks come at irregular times: all of those
+//! that come each 256 ms may fall into the turns of a worker that works for 60 of each 260 ms.
 
 use std::{
     fs::File,
@@ -36,16 +36,25 @@ impl FileIdentity {
 const WAIT_MS: RangeInclusive<u64> = 20..=120;
 const LATE_WAIT_MS: RangeInclusive<u64> = 500..=1500;
 const LOOKS_UNTIL_LATE: u32 = 100;
-/// A stack that cannot be read now hardly can be later, and each try costs up to 256 KiB.
-const UNCLEAR_LOOKS: u32 = 20;
+/// So many stacks of one thread are read that do not tell. Each costs up to 256 KiB, and a recursion that deep has an end.
+const UNCLEAR_MAX: u32 = 100;
 
 /// Threads of a process of which it is not known yet whether they are workers.
 #[derive(Debug)]
 pub(super) struct Search {
     /// `Worker::Run`, where it lies in this process.
     code: Range<u64>,
-    undecided: Vec<u32>,
+    undecided: Vec<Undecided>,
     looks: u32,
+}
+
+#[derive(Debug)]
+struct Undecided {
+    tid: u32,
+    /// Its stack pointer is asked for.
+    asked: bool,
+    /// Stacks that were read and did not tell.
+    unclear: u32,
 }
 
 impl Search {
@@ -69,8 +78,8 @@ impl Search {
         })?;
         let Some(mapping) = mappings.first() else { return Ok(None) };
         let base = mapping.range.start - mapping.offset_bytes;
-        let mut undecided = process.thread_ids()?;
-        undecided.retain(|tid| *tid != process.pid());
+        let others = process.thread_ids()?.into_iter().filter(|tid| *tid != process.pid());
+        let undecided = others.map(|tid| Undecided { tid, asked: false, unclear: 0 }).collect();
         Ok(Some(Self { code: base + start..base + end, undecided, looks: 0 }))
     }
 
@@ -79,29 +88,21 @@ impl Search {
     pub(super) fn look(&mut self, process: &ProcessDir, running: &mut StackPointers) -> Vec<u32> {
         self.looks += 1;
         let mut workers = Vec::new();
-        self.undecided.retain(|tid| {
-            let mut is_it = process.thread_runs(*tid, &self.code);
-            if matches!(is_it, Ok(OnStack::Running))
-                && let Some(stack_pointer) = running.ask(*tid)
-            {
-                is_it = process.stack_holds(stack_pointer, &self.code);
-            }
-            let is_undecided = match is_it {
-                Ok(OnStack::Yes) => {
-                    workers.push(*tid);
+        self.undecided.retain_mut(|thread| {
+            let is_undecided = match thread.is_worker(process, &self.code, running) {
+                Ok(Some(is_worker)) => {
+                    workers.extend(is_worker.then_some(thread.tid));
                     false
                 }
-                Ok(OnStack::No) => false,
-                Ok(OnStack::Running) => true,
-                Ok(OnStack::Unclear) => self.looks < UNCLEAR_LOOKS,
+                Ok(None) => true,
                 Err(error) if error.is_gone() => false,
                 Err(error) => {
-                    tracing::debug!(target.pid = process.pid(), tid, %error, "whether the thread is a worker cannot be told");
+                    tracing::debug!(target.pid = process.pid(), thread.tid, %error, "whether the thread is a worker cannot be told");
                     false
                 }
             };
             if !is_undecided {
-                running.forget(*tid);
+                running.forget(thread.tid);
             }
             is_undecided
         });
@@ -115,9 +116,47 @@ impl Search {
     }
 }
 
+impl Undecided {
+    /// `None`: that does not show now.
+    fn is_worker(
+        &mut self,
+        process: &ProcessDir,
+        code: &Range<u64>,
+        running: &mut StackPointers,
+    ) -> Result<Option<bool>, procfs::Error> {
+        let mut on_stack = process.thread_runs(self.tid, code)?;
+        let runs = on_stack == OnStack::Running;
+        if runs {
+            if !self.asked {
+                // What another thread of this id has left is no answer.
+                running.ask(self.tid);
+                self.asked = true;
+            } else if self.unclear < UNCLEAR_MAX
+                && let Some(stack_pointer) = running.seen(self.tid)
+            {
+                on_stack = process.stack_holds(stack_pointer, code)?;
+            }
+        }
+        match on_stack {
+            OnStack::Yes => Ok(Some(true)),
+            OnStack::Running => Ok(None),
+            OnStack::No if !runs => Ok(Some(false)),
+            // In signal handlers, and where WebAssembly waits for a promise, a worker runs on another stack.
+            OnStack::No | OnStack::Unclear => {
+                self.unclear += 1;
+                Ok((!runs && self.unclear >= UNCLEAR_MAX).then_some(false))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn undecided() -> Vec<Undecided> {
+        vec![Undecided { tid: 1, asked: false, unclear: 0 }]
+    }
 
     /// Whatever the rhythm of a worker, some look comes while it sleeps.
     #[test]
@@ -125,7 +164,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for period_ms in 5..2000 {
             let busy_ms = period_ms * 4 / 5;
-            let mut search = Search { code: 0..1, undecided: vec![1], looks: 0 };
+            let mut search = Search { code: 0..1, undecided: undecided(), looks: 0 };
             let mut now_ms = 0;
             // The first look is the least favourable one: right after the turn began.
             let found = (0..LOOKS_UNTIL_LATE).any(|_| {
@@ -141,7 +180,7 @@ mod tests {
     #[test]
     fn threads_that_run_on_are_looked_at_rarely_and_decided_ones_never() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut search = Search { code: 0..1, undecided: vec![1], looks: LOOKS_UNTIL_LATE };
+        let mut search = Search { code: 0..1, undecided: undecided(), looks: LOOKS_UNTIL_LATE };
         assert!(search.wait(&mut random).expect("undecided") >= Duration::from_millis(500));
         search.undecided.clear();
         assert_eq!(search.wait(&mut random), None);

@@ -1,7 +1,7 @@
 //! What a thread is doing at this moment: its system call, and whether a function is on its stack.
 //!
-//! Limit: a word on the stack that looks like a return address may be left over in a hole of a live frame. Ask for
-//! functions that either run for the whole life of a thread or never on it.
+//! Limit: a word on the stack that looks like a return address may be left over in a hole of a live frame, or in a dead one where the
+//! stack pointer is an older one. Ask for functions that either run for the whole life of a thread or never on it.
 
 use std::{ops::Range, os::unix::fs::FileExt as _};
 

@@ -11,21 +11,18 @@ impl StackPointers {
         Self(map)
     }
 
-    /// The stack pointer that was seen since the thread was first asked for; `None`: it has not run where a sample was taken, or this is
-    /// the first time. Further up the stack of a thread that runs nothing changes but what its functions return from.
-    pub fn ask(&mut self, tid: u32) -> Option<u64> {
-        match self.0.get(&tid, 0) {
-            Ok(0) => None,
-            Ok(seen) => Some(seen),
-            Err(_absent) => {
-                // In vain where it cannot be written; then the thread is known once it sleeps.
-                self.0.insert(tid, 0, 0).ok();
-                None
-            }
-        }
+    /// Asks for that of a thread. In vain where the table cannot be written; then a thread is known once it sleeps.
+    pub fn ask(&mut self, tid: u32) {
+        drop(self.0.insert(tid, 0, 0));
     }
 
-    /// Ends the question. Those of processes that ended in between give way to later ones.
+    /// The stack pointer that was met since; `None`: none was. It may be old, and the words above it dead, but a function that runs for
+    /// the whole life of the thread has its frame above any pointer ever met on that stack.
+    pub fn seen(&self, tid: u32) -> Option<u64> {
+        self.0.get(&tid, 0).ok().filter(|stack_pointer| *stack_pointer != 0)
+    }
+
+    /// Ends the question. Those about processes that ended in between give way to later ones.
     pub fn forget(&mut self, tid: u32) {
         // Absent is as good as removed.
         drop(self.0.remove(&tid));
