@@ -210,6 +210,19 @@ fn waiting_for_a_processor_is_starvation_by_neighbours_or_by_the_quota() {
 }
 
 #[test]
+fn a_wait_among_processes_that_start_is_no_starvation() {
+    let begin = |seconds: u64| {
+        judged(seconds, |second, process, _| {
+            process.run_delay_ns = Some(if second < 2 { 300 * MS } else { 20 * MS });
+            process.cpu_throttled_ns = Some(if second < 2 { 200 * MS } else { 0 });
+        })
+    };
+    for seconds in 1..12 {
+        assert_eq!(begin(seconds), [], "{seconds} s");
+    }
+}
+
+#[test]
 fn inline_cache_misses_count_only_of_a_busy_loop() {
     let with_misses = |busy_ms: u64| {
         judged(10, move |_, process, interval| {
