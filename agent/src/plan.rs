@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Range};
 use nodeprobe_ebpf::gc_stop;
 
 use crate::{
-    binary::{Binary, Engine, FileOffset, Hook, Instruction, Roles, Rule},
+    binary::{Binary, DefaultLoop, Engine, FileOffset, Hook, Instruction, Roles, Rule},
     model::{Availability, Signal},
     v8::{ContextLayout, FrameLayout, Layout},
 };
@@ -25,6 +25,8 @@ pub struct Plan {
     pub gc_kind: Option<GcKindSource>,
     /// Where `uv_loop_t` keeps its epoll descriptor, bytes.
     pub backend_fd_offset: Option<u32>,
+    /// Where libuv keeps the address of the main thread's loop.
+    pub default_loop: Option<LoopPointer>,
     /// Probes around drains of the microtask queue, which are in place for some of the time only; `None`: the signal is unavailable.
     pub microtasks: Option<WindowedProbes>,
     /// The probe where a page of the young generation is used up, in place for some of the time only: more stacks of who allocates; the
@@ -63,6 +65,14 @@ pub struct WindowedProbes {
 pub struct CodeRange {
     pub file: usize,
     pub range: Range<FileOffset>,
+}
+
+/// [`crate::binary::DefaultLoop`] in one of the files given to [`plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopPointer {
+    pub file: usize,
+    pub function: FileOffset,
+    pub distance_bytes: i64,
 }
 
 /// What tells a minor collection from a major one.
@@ -165,6 +175,10 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
         signals: signals.into(),
         gc_kind: gc.ok(),
         backend_fd_offset: event_loop.ok(),
+        default_loop: libuv.and_then(|(file, binary)| {
+            let DefaultLoop { function, distance_bytes } = binary.default_loop?;
+            Some(LoopPointer { file, function, distance_bytes })
+        }),
         microtasks: microtasks.ok(),
         pages: v8.and_then(|(file, v8)| windowed(file, v8, &[Hook::NewPage])),
         worker_run: node.and_then(|(file, binary)| Some(CodeRange { file, range: binary.worker_run()? })),

@@ -1,10 +1,14 @@
 //! Utilization and stalls, against Node's own event-loop utilization and blocks of known length.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use nodeprobe_tests::{
     Agent, Node, Report, Workload, assert_within, on_every_node, on_one_node,
     report::{assert_nothing_lost, assert_quiet, stalls, stalls_of_process},
+    wait::{eventually, observe_for},
     workload::{duration_s, number},
 };
 use serde_json::Value;
@@ -14,12 +18,16 @@ on_every_node!(
     a_block_of_200_ms_is_one_stall_of_its_thread,
     a_block_of_5_s_is_seen_while_it_lasts,
     exec_sync_is_blocked_time,
+    an_exec_sync_under_way_is_no_idle_time,
     start_up_of_a_new_process_is_a_stall,
 );
+on_one_node!(Node::debian() => an_exec_sync_under_way_in_debians_libuv_is_no_idle_time);
 on_one_node!(Node::of_major(22) => start_up_of_a_build_never_seen_before_is_a_stall);
 
 /// Bar of the 200 ms and 5 s blocks.
 const STALL_TOLERANCE_S: f64 = 0.005;
+/// How long what has to come anyway may take.
+const READY: Duration = Duration::from_secs(10);
 
 fn utilization_is_that_of_node(node: &Node) {
     const INTERVALS: usize = 4;
@@ -66,7 +74,7 @@ impl EluNotes {
             let notes: Vec<_> = load.notes("elu").iter().map(Self::point).collect();
             notes.last().is_some_and(|[time_s, ..]| *time_s >= until_s).then_some(notes)
         };
-        Self(nodeprobe_tests::wait::eventually("the notes of the load", Duration::from_secs(10), read))
+        Self(eventually("the notes of the load", Duration::from_secs(10), read))
     }
 
     fn point(note: &Value) -> [f64; 3] {
@@ -188,6 +196,45 @@ fn exec_sync_is_blocked_time(node: &Node) {
     agent.end();
 }
 
+/// The wait for the child is one for events, as that of an idle loop.
+fn an_exec_sync_under_way_is_no_idle_time(node: &Node) {
+    let idle = Workload::idle(node);
+    let mut exec = Workload::plan(node, "exec-sync.js").args(["sleep 5"]).start();
+    exec.wait_for("ready");
+    let pid = exec.pid();
+    // The descriptor that is waited on: the first argument of `epoll_wait`, `epoll_pwait` and `epoll_pwait2` (x86-64).
+    let waits_on = || {
+        let state = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        let mut words = state.split(' ');
+        words.next().filter(|number| ["232", "281", "441"].contains(number))?;
+        words.next().map(str::to_owned)
+    };
+    let own = eventually("the wait of the loop", READY, waits_on);
+    exec.go();
+    eventually("the wait for the child", READY, || waits_on().filter(|other| *other != own));
+    // The shell has begun to sleep, and nothing wakes the thread.
+    observe_for(Duration::from_millis(300));
+    let agent = Agent::observing([&idle, &exec]);
+    let listed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
+    agent.wait_for(&format!("the cause of the turn under way, {}", node.label), READY, |report| {
+        (report.main_loop(pid)?["current_turn_cause"] == "child_process").then_some(())
+    });
+    let measured = exec.wait_for("block");
+    let reports = agent.reports_since(0);
+    let stall = stalls(&reports, pid, pid);
+    assert_eq!(stall.count, 1, "stalls, {}", node.label);
+    let seen_s = number(&measured, "end_ms") / 1e3 - listed.as_secs_f64();
+    let possible = seen_s..duration_s(&[measured]) + STALL_TOLERANCE_S;
+    assert!(possible.contains(&stall.time_s), "{stall:?}, but {possible:?} is possible, {}", node.label);
+    assert_quiet(&reports, idle.pid());
+    agent.end();
+}
+
+/// Its libuv is a file of its own.
+fn an_exec_sync_under_way_in_debians_libuv_is_no_idle_time(node: &Node) {
+    an_exec_sync_under_way_is_no_idle_time(node);
+}
+
 fn start_up_of_a_new_process_is_a_stall(node: &Node) {
     let idle = Workload::idle(node);
     let agent = Agent::observing([&idle]);
@@ -212,7 +259,7 @@ fn start_up_of_a_build_never_seen_before_is_a_stall(node: &Node) {
     let directory =
         tempfile::TempDir::new_in(nodeprobe_tests::node::target_tmp()).expect("a directory can be made");
     let copy = directory.path().join("node");
-    std::fs::copy(&node.binary, &copy).expect("node can be copied");
+    fs::copy(&node.binary, &copy).expect("node can be copied");
     let idle = Workload::idle(node);
     let agent = Agent::observing([&idle]);
     let first = agent.mark();

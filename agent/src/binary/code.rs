@@ -11,7 +11,7 @@ mod collection;
 mod fields;
 
 pub(super) use collection::{decode_collect_garbage, end_of_observable_pause};
-pub(super) use fields::{double_behind_field, field_in_handle, returned_field, stored_result};
+pub(super) use fields::{double_behind_field, field_in_handle, loaded_global, returned_field, stored_result};
 
 /// The probed functions have one to three.
 const MAX_EXITS: usize = 64;

@@ -251,6 +251,8 @@ pub struct Binary {
     pub missing: BTreeMap<Hook, String>,
     /// Where `uv_loop_t` keeps its epoll descriptor, as `uv_backend_fd` of this very file reads it.
     pub backend_fd_offset: Option<u32>,
+    /// Where libuv keeps the address of its default loop; `None`: not known.
+    pub default_loop: Option<DefaultLoop>,
     /// Where V8 keeps the heap sizes around a collection; `None`: not known.
     pub gc_sizes: Option<GcSizes>,
     /// Where `node::Environment` keeps the address of its async ids, as `AsyncHooksGetExecutionAsyncId` of this very file reads it.
@@ -260,6 +262,14 @@ pub struct Binary {
     pub context_frame_offset: Option<u32>,
     /// What V8 says of itself to debuggers; empty without V8.
     pub engine: Engine,
+}
+
+/// The pointer that `uv_default_loop` of this very file returns: bytes from the begin of that function in memory, since all segments of
+/// a file are moved by the same distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultLoop {
+    pub function: FileOffset,
+    pub distance_bytes: i64,
 }
 
 /// Offsets in `v8::internal::GCTracer`, bytes, at which the heap used before and after the collection stand when
@@ -346,8 +356,15 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
     );
     // Only Node says its version, and searching for it costs most of the time.
     let node_version = if has.node { version::node_version(&elf, &sections)? } else { None };
-    let Survey { points, missing, backend_fd_offset, gc_sizes, async_ids_offset, context_frame_offset } =
-        survey::survey(&elf, &found, has);
+    let Survey {
+        points,
+        missing,
+        backend_fd_offset,
+        default_loop,
+        gc_sizes,
+        async_ids_offset,
+        context_frame_offset,
+    } = survey::survey(&elf, &found, has);
     let engine = engine::engine(&elf, &found);
     Ok(Binary {
         build_id: elf.build_id()?,
@@ -360,6 +377,7 @@ pub fn analyze(file: &File) -> Result<Binary, BinaryError> {
         points,
         missing,
         backend_fd_offset,
+        default_loop,
         gc_sizes,
         async_ids_offset,
         context_frame_offset,

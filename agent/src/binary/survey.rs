@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, collections::BTreeMap, ops::Range};
 
 use super::{
-    Architecture, FileOffset, GcSizes, Hook, Instruction, Point, Roles, Rule, VirtualAddress,
+    Architecture, DefaultLoop, FileOffset, GcSizes, Hook, Instruction, Point, Roles, Rule, VirtualAddress,
     code::{self, Exit},
     elf::Elf,
     frames::Frames,
@@ -27,6 +27,7 @@ pub(super) struct Survey {
     pub(super) points: BTreeMap<Hook, Vec<Point>>,
     pub(super) missing: BTreeMap<Hook, String>,
     pub(super) backend_fd_offset: Option<u32>,
+    pub(super) default_loop: Option<DefaultLoop>,
     pub(super) gc_sizes: Option<GcSizes>,
     pub(super) async_ids_offset: Option<u32>,
     pub(super) context_frame_offset: Option<u32>,
@@ -38,11 +39,20 @@ pub(super) fn survey(elf: &Elf<'_>, found: &Found, has: Roles) -> Survey {
         Surveyor { elf, found, frames: OnceCell::new(), points: BTreeMap::new(), missing: BTreeMap::new() };
     surveyor.run(has);
     let backend_fd_offset = surveyor.backend_fd_offset();
+    let default_loop = surveyor.default_loop();
     let gc_sizes = surveyor.gc_sizes();
     let async_ids_offset = surveyor.async_ids_offset();
     let context_frame_offset = surveyor.context_frame_offset();
     let Surveyor { points, missing, .. } = surveyor;
-    Survey { points, missing, backend_fd_offset, gc_sizes, async_ids_offset, context_frame_offset }
+    Survey {
+        points,
+        missing,
+        backend_fd_offset,
+        default_loop,
+        gc_sizes,
+        async_ids_offset,
+        context_frame_offset,
+    }
 }
 
 struct Surveyor<'elf> {
@@ -396,6 +406,14 @@ impl Surveyor<'_> {
         });
         let first = offsets.next()??;
         offsets.all(|offset| offset == Some(first)).then_some(first)
+    }
+
+    fn default_loop(&self) -> Option<DefaultLoop> {
+        let function = *self.functions(Meaning::UvDefaultLoop).first()?;
+        let code = self.elf.code(function.address, function.size_bytes?, MAX_FUNCTION_BYTES).ok()?;
+        let pointer = code::loaded_global(self.elf.architecture, &code, function.address)?;
+        let distance_bytes = pointer.0.checked_signed_diff(function.address.0)?;
+        Some(DefaultLoop { function: function.offset, distance_bytes })
     }
 
     fn backend_fd_offset(&self) -> Option<u32> {

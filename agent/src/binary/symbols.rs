@@ -17,6 +17,7 @@ pub(super) enum Meaning {
     WorkerRun,
     UvRun,
     UvBackendFd,
+    UvDefaultLoop,
     ExecutionAsyncId,
     ContinuationData,
     CollectGarbage,
@@ -70,7 +71,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 52] = [
+const WANTED: [(Name, Meaning); 53] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -78,6 +79,7 @@ const WANTED: [(Name, Meaning); 52] = [
     (Exact("_ZN4node6worker6Worker3RunEv"), Meaning::WorkerRun),
     (Exact("uv_run"), Meaning::UvRun),
     (Exact("uv_backend_fd"), Meaning::UvBackendFd),
+    (Exact("uv_default_loop"), Meaning::UvDefaultLoop),
     // By isolate, in every version; by context as well since Node 22.
     (Exact("_ZN4node29AsyncHooksGetExecutionAsyncIdEPN2v87IsolateE"), Meaning::ExecutionAsyncId),
     // Of the isolate since V8 12; before, of the context.

@@ -232,6 +232,20 @@ fn libuv_keeps_its_epoll_descriptor_where_its_header_says() {
 }
 
 #[test]
+fn the_default_loop_is_where_its_symbol_is() {
+    for node in nodes() {
+        let text = output("nm", &[], &node.path);
+        let address = |of: &str| {
+            let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            hex(rows.find(|row| row.last() == Some(&of)).unwrap()[0])
+        };
+        let distance_bytes = (address("default_loop_ptr") - address("uv_default_loop")).cast_signed();
+        let found = node.analyze().default_loop.map(|found| found.distance_bytes);
+        assert_eq!(found, Some(distance_bytes), "Node {}", node.version);
+    }
+}
+
+#[test]
 fn async_ids_and_frames_are_where_the_code_of_each_version_reads_them() {
     for node in nodes() {
         let binary = node.analyze();

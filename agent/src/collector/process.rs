@@ -88,7 +88,7 @@ pub(super) fn process(
         .map(|(record, _)| {
             let state = directory.as_ref().filter(|_| record.state == STATE_UNKNOWN);
             let waiting =
-                state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|state| state.is_epoll()));
+                state.is_some_and(|d| d.thread_state(record.tid).is_ok_and(|state| state.epfd().is_some()));
             let name = if record.kind == KIND_MAIN {
                 String::new()
             } else {

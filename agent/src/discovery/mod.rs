@@ -8,6 +8,8 @@
 mod file_key;
 mod images;
 mod mounts;
+mod place;
+mod threads;
 mod workers;
 
 use std::{
@@ -25,16 +27,14 @@ use std::{
 };
 
 use nodeprobe_ebpf::{
-    DropReason, ThreadRecord,
+    DropReason,
     duty_record::{DUTY_MICROTASKS, DUTY_PAGES},
-    part::{PART_ASLEEP, PART_STDIO_WRITE, PART_SYNC_IO},
-    thread::{FLAG_ATTACHED_LATE, FLAG_FROM_START, KIND_MAIN, KIND_WORKER},
 };
 
 use self::{
     file_key::FileUse,
     images::{Executable, Images, Prepared, V8Image},
-    workers::{FileIdentity, Search},
+    workers::Search,
 };
 use crate::{
     agent::lock,
@@ -45,9 +45,8 @@ use crate::{
     identity::{Host, Versions, identify, uses_context_frames},
     model::{Availability, ProcessId, Signal, catalog::LOST_PROCESS_MISSED},
     plan::Plan,
-    procfs::{self, ProcessDir, Procfs, ThreadState},
+    procfs::{self, ProcessDir, Procfs},
     readout::stack_pointers::StackPointers,
-    syscalls,
     target::{StackSource, Target},
     v8::{ContextLayout, V8File},
 };
@@ -326,10 +325,7 @@ impl Discovery {
             self.governor.send(governed).ok();
         }
         if !from_start {
-            self.register_thread(pid, pid, KIND_MAIN, exec_ns);
-            if exec_ns.is_none() {
-                self.search_workers(process, id, &plan, &files);
-            }
+            self.register_earlier(process, id, exec_ns, &plan, &files);
         }
         Ok(())
     }
@@ -359,80 +355,6 @@ impl Discovery {
             return Ok(None);
         }
         mappings.iter().map(|mapping| process.open_mapped(mapping)).collect::<Result<_, _>>().map(Some)
-    }
-
-    /// Tells the kernel side of a thread that began before the probes were there.
-    fn register_thread(&self, pid: u32, tid: u32, kind: u32, exec_ns: Option<u64>) {
-        let terminal = |fd: u32| {
-            let process = self.procfs.process(pid).ok().filter(|_| kind == KIND_MAIN)?;
-            process.terminal_alias(fd).ok().flatten().and_then(|fd| i32::try_from(fd).ok())
-        };
-        let tty_fds = [terminal(1).unwrap_or(-1), terminal(2).unwrap_or(-1)];
-        let asleep = self.procfs.process(pid).and_then(|process| process.thread_state(tid)).ok();
-        // Taken last: what the loop does before the kernel side knows the thread would be booked on the wrong side.
-        let since_ns = exec_ns.unwrap_or_else(monotonic_ns);
-        let mut record = ThreadRecord {
-            tty_fds,
-            tgid: pid,
-            tid,
-            kind,
-            flags: if exec_ns.is_some() { FLAG_FROM_START } else { FLAG_ATTACHED_LATE },
-            observed_ns: since_ns,
-            since_ns,
-            ..ThreadRecord::ZERO
-        };
-        match exec_ns {
-            // What it did until now nobody has seen.
-            Some(exec_ns) => record.turn_parts_ns[PART_ASLEEP] = monotonic_ns().saturating_sub(exec_ns),
-            None => sleep_under_way(&mut record, asleep, since_ns),
-        }
-        let mut shared = lock(&self.shared);
-        match shared.maps.insert_thread(record) {
-            Ok(true) => {
-                // One that ended in between will never say so.
-                let alive = self.procfs.process(pid).and_then(|process| process.thread_name(tid)).is_ok();
-                if !alive {
-                    shared.maps.remove_thread(tid);
-                }
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(target.pid = pid, tid, %error, "the thread cannot be observed: the table is full (see --max-threads)");
-                shared.lost(DropReason::ThreadTableFull.name());
-            }
-        }
-    }
-
-    /// Begins to look for the workers of a process that ran before the agent.
-    fn search_workers(&mut self, process: &ProcessDir, id: ProcessId, plan: &Plan, files: &[File]) {
-        let identities: Vec<_> = files.iter().filter_map(|file| FileIdentity::of(file).ok()).collect();
-        match Search::begin(process, plan, &identities) {
-            Ok(Some(search)) => {
-                self.searches.insert(id, search);
-                self.find_workers(id);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(target.pid = id.pid, %error, "the workers of the process cannot be told");
-            }
-        }
-    }
-
-    /// Registers those workers that show themselves now: threads with a return address inside `Worker::Run` on their stacks.
-    /// Nothing is stopped for it.
-    fn find_workers(&mut self, id: ProcessId) {
-        let Some(mut search) = self.searches.remove(&id) else { return };
-        // Another process under the same pid has workers of its own.
-        let is_it =
-            |process: &ProcessDir| process.stat().is_ok_and(|stat| stat.start_ticks == id.start_ticks);
-        let Some(process) = self.procfs.process(id.pid).ok().filter(is_it) else { return };
-        for tid in search.look(&process, &mut self.stack_pointers) {
-            self.register_thread(id.pid, tid, KIND_WORKER, None);
-        }
-        if let Some(wait) = search.wait(&mut self.random) {
-            self.retries.push(Reverse((Instant::now() + wait, Retry::Workers(id))));
-            self.searches.insert(id, search);
-        }
     }
 }
 
@@ -482,23 +404,4 @@ fn stack_source(process: &ProcessDir, files: &[File], v8: V8Image) -> Option<Sta
         builtins: binary.engine.builtins.clone(),
     };
     Some(StackSource { layout, file })
-}
-
-/// Notes the sleep that a thread is in, so that a service that already hangs does not look as if it ran. A wait for events
-/// may be the loop's own, which is no part of a turn: those are left out.
-fn sleep_under_way(record: &mut ThreadRecord, state: Option<ThreadState>, since_ns: u64) {
-    let Some(state @ ThreadState::InSyscall { number, args, .. }) = state else { return };
-    let Some(number) = u32::try_from(number).ok().filter(|_| !state.is_epoll()) else { return };
-    let part = match syscalls::part(number) {
-        PART_STDIO_WRITE if matches!(args[0], 1 | 2) => {
-            record.write_fd = args[0] as u32;
-            record.write_start_ns = since_ns;
-            PART_STDIO_WRITE
-        }
-        PART_STDIO_WRITE => PART_SYNC_IO,
-        part => part,
-    };
-    record.off_cpu_since_ns = since_ns;
-    record.off_cpu_part = part as u32;
-    record.off_cpu_syscall = number;
 }

@@ -5,31 +5,16 @@
 //! that come each 256 ms may fall into the turns of a worker that works for 60 of each 260 ms.
 
 use std::{
-    fs::File,
     ops::{Range, RangeInclusive},
-    os::unix::fs::MetadataExt as _,
     time::Duration,
 };
 
+use super::place::FileIdentity;
 use crate::{
     plan::Plan,
     procfs::{self, OnStack, ProcessDir},
     readout::stack_pointers::StackPointers,
 };
-
-/// A file as `/proc/PID/maps` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileIdentity {
-    device: u64,
-    inode: u64,
-}
-
-impl FileIdentity {
-    pub(super) fn of(file: &File) -> std::io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
-    }
-}
 
 /// Waits between looks, milliseconds: many looks at first, then as many as may go on for hours. A look at a thread that runs is one small
 /// file.
@@ -69,18 +54,10 @@ impl Search {
     ) -> Result<Option<Self>, procfs::Error> {
         let Some(code) = &plan.worker_run else { return Ok(None) };
         let Some(file) = files.get(code.file) else { return Ok(None) };
-        let (start, end) = (code.range.start.0, code.range.end.0);
-        let mappings = process.mappings(|mapping| {
-            mapping.executable
-                && mapping.inode == file.inode
-                && mapping.offset_bytes <= start
-                && end - mapping.offset_bytes <= mapping.range.end - mapping.range.start
-        })?;
-        let Some(mapping) = mappings.first() else { return Ok(None) };
-        let base = mapping.range.start - mapping.offset_bytes;
+        let Some(code) = file.addresses(process, &code.range)? else { return Ok(None) };
         let others = process.thread_ids()?.into_iter().filter(|tid| *tid != process.pid());
         let undecided = others.map(|tid| Undecided { tid, asked: false, unclear: 0 }).collect();
-        Ok(Some(Self { code: base + start..base + end, undecided, looks: 0 }))
+        Ok(Some(Self { code, undecided, looks: 0 }))
     }
 
     /// Looks at each undecided thread once and tells the workers among them. Threads that have ended, or cannot be looked at, are

@@ -30,6 +30,7 @@ fn official(v8_major: u32) -> Binary {
         points: Hook::ALL.into_iter().enumerate().map(|(n, hook)| (hook, vec![point(n)])).collect(),
         missing: BTreeMap::new(),
         backend_fd_offset: Some(64),
+        default_loop: Some(DefaultLoop { function: FileOffset(0x80), distance_bytes: 0x1000 }),
         gc_sizes: Some(GcSizes { before: 0x38, after: 0x40 }),
         async_ids_offset: Some(0x488),
         context_frame_offset: Some(0x278),
@@ -74,8 +75,17 @@ fn stripped_24() -> Binary {
 }
 
 fn in_words(plan: &Plan) -> String {
-    let Plan { points, signals, gc_kind, backend_fd_offset, worker_run, microtasks, pages, async_context: _ } =
-        plan;
+    let Plan {
+        points,
+        signals,
+        gc_kind,
+        backend_fd_offset,
+        default_loop,
+        worker_run,
+        microtasks,
+        pages,
+        async_context: _,
+    } = plan;
     let mut lines: Vec<String> = points
         .iter()
         .map(|ProbePoint { hook, file, offset, rule, cookie }| {
@@ -97,7 +107,10 @@ fn in_words(plan: &Plan) -> String {
     let worker_run = worker_run
         .as_ref()
         .map(|code| format!("file {} {:#x}..{:#x}", code.file, code.range.start.0, code.range.end.0));
-    lines.push(format!("{gc_kind:?} {backend_fd_offset:?} {worker_run:?}"));
+    lines.push(format!(
+        "{gc_kind:?} {backend_fd_offset:?} {worker_run:?} {:?}",
+        default_loop.map(|pointer| pointer.file)
+    ));
     lines.join("\n")
 }
 
@@ -142,7 +155,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     microtasks: ok
     async_context: ok
     compile: ok
-    Some(Functions) Some(64) Some("file 0 0x400..0x480")
+    Some(Functions) Some(64) Some("file 0 0x400..0x480") Some(0)
     "#);
 }
 
@@ -207,7 +220,7 @@ fn a_stripped_node_24_is_told_the_kind_at_the_end_of_a_pause_and_has_no_heap() {
     microtasks: drains of the microtask queue (v8::internal::MicrotaskQueue::RunMicrotasks) cannot be probed: the symbol is not in the file
     async_context: ok
     compile: ok
-    Some(EndOfPause) Some(64) Some("file 0 0x400..0x480")
+    Some(EndOfPause) Some(64) Some("file 0 0x400..0x480") Some(0)
     "#);
 }
 
@@ -254,7 +267,7 @@ fn debian_takes_each_component_from_its_own_file() {
     microtasks: ok
     async_context: ok
     compile: ok
-    Some(Functions) Some(64) Some("file 1 0x400..0x480")
+    Some(Functions) Some(64) Some("file 1 0x400..0x480") Some(2)
     "#);
 }
 
@@ -298,7 +311,7 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     microtasks: ok
     async_context: ok
     compile: ok
-    Some(Functions) None Some("file 0 0x400..0x480")
+    Some(Functions) None Some("file 0 0x400..0x480") None
     "#);
 }
 
@@ -378,7 +391,7 @@ fn what_is_no_node_has_only_the_signals_of_tracepoints() {
     microtasks: no V8 symbols in the executable or a mapped libnode.so
     async_context: no Node symbols in the executable or a mapped libnode.so
     compile: no V8 symbols in the executable or a mapped libnode.so
-    None None None
+    None None None None
     ");
     assert_eq!(plan(&[], true), plan(&[&binary], true));
 }

@@ -61,15 +61,20 @@ impl ThreadState {
         Some(Self::Stopped { stack_pointer: word()?, instruction_pointer: word()? })
     }
 
-    /// Whether it waits for events.
-    pub fn is_epoll(&self) -> bool {
+    /// The descriptor on which it waits for events; `None`: it does not.
+    pub fn epfd(&self) -> Option<i32> {
         let epoll = [
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait,
             libc::SYS_epoll_pwait,
             libc::SYS_epoll_pwait2,
         ];
-        matches!(self, Self::InSyscall { number, .. } if epoll.contains(&number.cast_signed()))
+        match self {
+            Self::InSyscall { number, args, .. } if epoll.contains(&number.cast_signed()) => {
+                Some(args[0] as i32)
+            }
+            _ => None,
+        }
     }
 
     /// `None` while it runs.
@@ -90,6 +95,22 @@ impl ProcessDir {
         let bytes = self.read_at(&format!("task/{tid}/syscall"), "syscall", SMALL_FILE_MAX_BYTES)?;
         // A thread that is ending has no memory any more; the kernel then writes `0` instead of the line.
         ThreadState::parse(&bytes).ok_or(Error::Gone)
+    }
+
+    /// Whether the main thread has children.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], also where the kernel does not tell (`CONFIG_PROC_CHILDREN`); [`Error::Denied`].
+    pub fn has_children(&self) -> Result<bool, Error> {
+        let path = format!("task/{}/children", self.pid());
+        self.read_at(&path, "children", SMALL_FILE_MAX_BYTES).map(|bytes| !bytes.is_empty())
+    }
+
+    /// What stands at an address of the process; `None`: nothing, or it may not be read.
+    pub fn memory<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.open("mem").ok()?.read_exact_at(&mut bytes, address).ok()?;
+        Some(bytes)
     }
 
     /// Whether a return address in `code` lies on the thread's stack: whether it is inside the function there.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use iced_x86::{Instruction as X86, Mnemonic, OpKind, Register};
+use iced_x86::{Instruction as X86, MemorySize, Mnemonic, OpKind, Register};
 
 use super::{
     super::{Architecture, VirtualAddress},
@@ -41,6 +41,22 @@ pub(in super::super) fn returned_field(architecture: Architecture, code: &[u8]) 
             .find(|(_, word)| word & 0xffc0_03ff == 0xb940_0000)
             .map(|(_, word)| ((word >> 10) & 0xfff) * 4),
     }
+}
+
+/// The global that a function loads first: `uv_default_loop()` the pointer that it returns once there is a loop. Not on aarch64.
+pub(in super::super) fn loaded_global(
+    architecture: Architecture,
+    code: &[u8],
+    start: VirtualAddress,
+) -> Option<VirtualAddress> {
+    if architecture != Architecture::X86_64 {
+        return None;
+    }
+    let load = x86_instructions(code, start).find(|instruction| instruction.op1_kind() == OpKind::Memory)?;
+    let is_pointer = load.mnemonic() == Mnemonic::Mov
+        && load.is_ip_rel_memory_operand()
+        && load.memory_size() == MemorySize::UInt64;
+    is_pointer.then(|| VirtualAddress(load.ip_rel_memory_address()))
 }
 
 /// Displacement of the field of `this` in which a method stores what its only call of `callee` returns.
