@@ -85,7 +85,8 @@ fn sample_current(now_ns: u64, is_wanted: impl FnOnce(&mut ThreadRecord, bool) -
     }
     let Some(thread) = target::current() else {
         if let Some(stack_pointer) = STACK_POINTERS.get_ptr_mut(pid_tgid as u32) {
-            // SAFETY: the memory of the table is there from its start to its end. Only who runs here writes to its entry.
+            // SAFETY: the memory of the table is there from its start to its end, and any value is valid. An entry that the agent replaces at
+            // this very moment may be another thread's by then, whose next sample writes over it.
             unsafe { *stack_pointer = registers::sp() };
         }
         return;
