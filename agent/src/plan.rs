@@ -150,6 +150,8 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     if compile.is_ok() {
         add_points(&mut points, v8, &[Hook::CompileEnd, Hook::CompileFunction, Hook::CompileModule]);
     }
+    // How much waits in libuv; without the symbol that alone is not known.
+    add_points(&mut points, libuv, &[Hook::StreamWrite]);
     // How a process ends; what of it has no symbol is told by its exit alone.
     add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
     add_points(&mut points, v8, &[Hook::NearHeapLimit]);

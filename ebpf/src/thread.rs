@@ -205,6 +205,10 @@ wire_record! {
         pub drain_window: u64,
         /// Writes to other descriptors than stdout and stderr that returned `EAGAIN`.
         pub sockets_refused: u64,
+        /// The `uv_stream_t` that was last given to `uv_write2`, and its descriptor.
+        pub stream: u64,
+        pub stream_fd: u32,
+        pub stream_padding: u32,
         /// When the last stack of each was taken, of rejections the first of a burst: these are bounded in number.
         pub rejection_sample_ns: u64,
         pub deopt_sample_ns: u64,
@@ -306,6 +310,9 @@ impl ThreadRecord {
         drain_since_ns: 0,
         drain_window: 0,
         sockets_refused: 0,
+        stream: 0,
+        stream_fd: 0,
+        stream_padding: 0,
         pool_begun: [0; POOL_KINDS],
         pool_waited_ns: [0; POOL_KINDS],
         pool_busy_ns: [0; POOL_KINDS],

@@ -98,6 +98,9 @@ fn a_full_socket_is_told_with_its_peer_until_it_drains(node: &Node) {
     let queued = number(&full, "queued_bytes");
     assert!(expected > 65536.0, "{report}");
     assert!((queued - expected).abs() <= 0.05 * expected, "{queued} bytes, truly {expected}, {}", node.label);
+    let (in_libuv, truly) = (number(&full, "libuv_queued_bytes"), report["queued"][0].as_f64());
+    assert!(truly.is_some_and(|bytes| bytes > 1e6), "the kernel does not take all: {report}");
+    assert_eq!(Some(in_libuv), truly, "in libuv's queue, {}", node.label);
     let mut left = 16 << 20;
     let mut buffer = vec![0; 1 << 20];
     reader.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit can be set");

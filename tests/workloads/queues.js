@@ -42,7 +42,8 @@ const server = net.createServer((socket) => {
 
 // bytesWritten of the handle: all that was handed to libuv; its queue: what the kernel has not taken of that.
 const report = () => oracle({ type: 'report',
-  taken: [...sockets].map(({ _handle }) => _handle.bytesWritten - _handle.writeQueueSize) });
+  taken: [...sockets].map(({ _handle }) => _handle.bytesWritten - _handle.writeQueueSize),
+  queued: [...sockets].map(({ _handle }) => _handle.writeQueueSize) });
 
 server.listen(0, '127.0.0.1', () => oracle({ type: 'ready', pid: process.pid, port: server.address().port }));
 process.stdin.setEncoding('utf8').on('data', (lines) => {

@@ -114,10 +114,12 @@ pub enum Hook {
     CompileModule,
     /// Every instruction by which one of the two is left.
     CompileEnd,
+    /// Entry of `uv_write2`: a stream was given what its socket has not taken at once.
+    StreamWrite,
 }
 
 impl Hook {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -144,6 +146,7 @@ impl Hook {
         Self::CompileFunction,
         Self::CompileModule,
         Self::CompileEnd,
+        Self::StreamWrite,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -174,6 +177,7 @@ impl Hook {
             Self::CompileFunction => "compile_function",
             Self::CompileModule => "compile_module",
             Self::CompileEnd => "compile_end",
+            Self::StreamWrite => "stream_write",
         }
     }
 }

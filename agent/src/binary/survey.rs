@@ -80,6 +80,7 @@ impl Surveyor<'_> {
         if has.libuv {
             entries.extend([
                 (Hook::UvRun, Meaning::UvRun),
+                (Hook::StreamWrite, Meaning::StreamWrite),
                 (Hook::PoolSubmit, Meaning::PoolSubmit),
                 (Hook::PoolQueue, Meaning::PoolQueue),
                 (Hook::PoolFs, Meaning::PoolFs),

@@ -39,6 +39,7 @@ pub(super) enum Meaning {
     TryRunMicrotasks,
     MicrotasksCompleted,
     SuppressMicrotasksEnd,
+    StreamWrite,
     PoolSubmit,
     PoolQueue,
     PoolFs,
@@ -71,7 +72,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 53] = [
+const WANTED: [(Name, Meaning); 54] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -121,6 +122,7 @@ const WANTED: [(Name, Meaning); 53] = [
     (Overloads("_ZN2v88internal14MicrotaskQueue11OnCompletedE"), Meaning::MicrotasksCompleted),
     // Of the two names of a destructor the other is an alias.
     (Exact("_ZN2v87Isolate31SuppressMicrotaskExecutionScopeD1Ev"), Meaning::SuppressMicrotasksEnd),
+    (Exact("uv_write2"), Meaning::StreamWrite),
     (Exact("uv__work_submit"), Meaning::PoolSubmit),
     (Exact("uv_queue_work"), Meaning::PoolQueue),
     (Exact("uv__fs_work"), Meaning::PoolFs),

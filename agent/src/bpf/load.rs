@@ -142,7 +142,7 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 13] = [
     "context_read",
     "context_write",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 27] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 28] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -162,6 +162,7 @@ pub(super) const UPROBE_PROGRAMS: [&str; 27] = [
     "drain_begin",
     "drain_end",
     "calibration",
+    "stream_write",
     "pool_submit",
     "pool_queue",
     "pool_fs",

@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use nodeprobe_ebpf::SocketRecord;
+
+use super::stream_queue;
 use crate::{
     model::Backlog,
     procfs::{Procfs, TcpSocket, socket_inode},
@@ -34,16 +37,16 @@ pub(super) struct Sockets {
 }
 
 impl Backlogs {
-    /// Looks at the sockets of `pid` that have refused a write since the given moments. `begin_ns` is when the program began. All
-    /// times are `CLOCK_MONOTONIC`.
+    /// Looks at the sockets of `pid` that have refused a write, given by descriptor. `begin_ns` is when the program began. All times
+    /// are `CLOCK_MONOTONIC`.
     ///
     /// A socket that is written to always has something that is not acknowledged yet; it has drained when less than half of the
-    /// most that was seen waits in it.
+    /// most that was seen waits in it, and nothing in libuv.
     pub(super) fn look(
         &mut self,
         procfs: &Procfs,
         pid: u32,
-        refused: &[(u32, u64)],
+        refused: &[(u32, SocketRecord)],
         begin_ns: u64,
         now_ns: u64,
     ) -> Sockets {
@@ -59,12 +62,12 @@ impl Backlogs {
             let Ok(known) = process.tcp_sockets(|inode| wanted.contains(&inode)) else { return found };
             sockets.extend(known.into_iter().map(|socket| (socket.inode, socket)));
         }
-        for &(fd, since_ns) in refused {
-            let socket = inodes.get(&fd).and_then(|inode| sockets.get(inode));
+        for &(fd, SocketRecord { since_ns, stream }) in refused {
+            let is_of_this_program = since_ns >= begin_ns;
+            let socket = inodes.get(&fd).and_then(|inode| sockets.get(inode)).filter(|_| is_of_this_program);
             let known = self.known.get(&(pid, fd)).copied();
-            let is_full =
-                |socket: &&TcpSocket| is_full(known, socket.inode, socket.queued_bytes, since_ns >= begin_ns);
-            let Some(socket) = socket.filter(is_full) else {
+            let libuv_queued_bytes = socket.and_then(|_| stream_queue::queued_bytes(pid, stream, fd));
+            let Some(socket) = socket.filter(|socket| is_full(known, socket, libuv_queued_bytes)) else {
                 self.known.remove(&(pid, fd));
                 found.drained.push(fd);
                 continue;
@@ -75,6 +78,7 @@ impl Backlogs {
                 fd,
                 peer: Some(socket.remote.to_string().into()),
                 queued_bytes: Some(socket.queued_bytes),
+                libuv_queued_bytes,
                 age_ns: now_ns.saturating_sub(since_ns),
             });
         }
@@ -89,10 +93,10 @@ impl Backlogs {
     }
 }
 
-fn is_full(known: Option<Known>, inode: u64, queued_bytes: u64, is_of_this_program: bool) -> bool {
-    let is_same = known.is_none_or(|known| known.inode == inode);
-    let is_as_full = known.is_none_or(|known| queued_bytes >= known.most_bytes / 2);
-    is_of_this_program && is_same && is_as_full && queued_bytes > 0
+fn is_full(known: Option<Known>, socket: &TcpSocket, libuv_queued_bytes: Option<u64>) -> bool {
+    let is_same = known.is_none_or(|known| known.inode == socket.inode);
+    let is_as_full = known.is_none_or(|known| socket.queued_bytes >= known.most_bytes / 2);
+    is_same && (libuv_queued_bytes.is_some_and(|bytes| bytes > 0) || is_as_full && socket.queued_bytes > 0)
 }
 
 #[cfg(test)]
@@ -118,8 +122,9 @@ mod tests {
         }
         let fd = writer.as_raw_fd().unsigned_abs();
         let mut backlogs = Backlogs::default();
+        let record = SocketRecord { since_ns: 1000, stream: 0 };
         let mut look = |begin_ns| {
-            backlogs.look(&Procfs::default(), std::process::id(), &[(fd, 1000), (9999, 1000)], begin_ns, 3000)
+            backlogs.look(&Procfs::default(), std::process::id(), &[(fd, record), (9999, record)], begin_ns, 3000)
         };
         let found = look(0);
         assert_eq!(found.full.len(), 1);
@@ -140,11 +145,13 @@ mod tests {
     #[test]
     fn what_is_merely_under_way_is_no_backlog() {
         let was_full = Some(Known { inode: 7, most_bytes: 1000 });
-        assert!(is_full(None, 7, 1000, true));
-        assert!(is_full(was_full, 7, 600, true));
-        assert!(!is_full(was_full, 7, 400, true), "it has drained, and bytes are under way again");
-        assert!(!is_full(was_full, 8, 1000, true), "another socket under the same number");
-        assert!(!is_full(was_full, 7, 1000, false), "of a former program");
-        assert!(!is_full(None, 7, 0, true));
+        let remote = "127.0.0.1:80".parse().unwrap();
+        let socket = |inode, queued_bytes| TcpSocket { inode, remote, queued_bytes };
+        assert!(is_full(None, &socket(7, 1000), None));
+        assert!(is_full(was_full, &socket(7, 600), Some(0)));
+        assert!(!is_full(was_full, &socket(7, 400), Some(0)), "it has drained, and bytes are under way again");
+        assert!(is_full(was_full, &socket(7, 400), Some(1)), "the rest is about to follow");
+        assert!(!is_full(was_full, &socket(8, 1000), Some(1)), "another socket under the same number");
+        assert!(!is_full(None, &socket(7, 0), None));
     }
 }

@@ -5,6 +5,7 @@ mod contexts;
 mod early;
 mod occasions;
 mod process;
+mod stream_queue;
 mod turns;
 
 use std::{

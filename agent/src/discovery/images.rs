@@ -349,8 +349,13 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
             Signal::ThreadPool
         }
         Hook::CompileFunction | Hook::CompileModule | Hook::CompileEnd => Signal::Compile,
-        // They stand for no signal: how a process ends its exit tells as well, and who allocates the begins of collections.
-        Hook::UncaughtException | Hook::OutOfMemory | Hook::NearHeapLimit | Hook::NewPage => return,
+        // They stand for no signal: how a process ends its exit tells as well, who allocates the begins of collections, and that a
+        // socket is full its refusals.
+        Hook::UncaughtException
+        | Hook::OutOfMemory
+        | Hook::NearHeapLimit
+        | Hook::NewPage
+        | Hook::StreamWrite => return,
     };
     let sentence = format!("the kernel refused the probe `{}`: {reason}", hook.name());
     signals.insert(signal, Availability::Unavailable(sentence.into()));

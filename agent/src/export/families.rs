@@ -15,7 +15,7 @@ use crate::{
             HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME,
             LOOP_STATE, MEMORY_LIMIT, MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, Metric,
             POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
-            PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL_CAUSE,
+            PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_QUEUE, SOCKET_RETRIES, STALL_CAUSE,
             STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE, STDIO_BLOCKED_TIME, STDIO_IO,
             STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
@@ -234,7 +234,9 @@ fn queues<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {
     if process.has(Signal::Sockets) {
         let refused = process.counters.sockets_refused;
         families.extend(counters(&SOCKET_RETRIES, [(vec![], whole(refused))]));
-        families.extend(sizes(&SOCKET_BACKLOG, [(vec![], whole(process.backlog_bytes))]));
+        let waiting = SOCKET_QUEUE.values.iter().zip(process.backlog_bytes);
+        let waiting = waiting.map(|(name, bytes)| (vec![(SOCKET_QUEUE, *name)], whole(bytes)));
+        families.extend(sizes(&SOCKET_BACKLOG, waiting));
     }
 }
 

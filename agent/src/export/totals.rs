@@ -95,9 +95,10 @@ pub(super) struct ProcessState {
     pub(super) time: SystemTime,
     pub(super) rss_bytes: Option<u64>,
     pub(super) heap_used_bytes: Option<u64>,
-    /// Work that waits for libuv's pool, and bytes that wait in full sockets.
+    /// Work that waits for libuv's pool.
     pub(super) pool_waiting: u64,
-    pub(super) backlog_bytes: u64,
+    /// Bytes that wait for full sockets, by `SOCKET_QUEUE`.
+    pub(super) backlog_bytes: [u64; 2],
     pub(super) startup: Option<Arc<Startup>>,
     pub(super) memory_limit_bytes: Option<u64>,
     /// `None`: there never was a thread of this kind.
@@ -152,7 +153,7 @@ impl ProcessState {
             rss_bytes: None,
             heap_used_bytes: None,
             pool_waiting: 0,
-            backlog_bytes: 0,
+            backlog_bytes: [0; 2],
             startup: None,
             memory_limit_bytes: None,
             current_turn_ns: [None; 2],
@@ -182,7 +183,10 @@ impl ProcessState {
         self.rss_bytes = process.rss_bytes.or(self.rss_bytes);
         self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
         self.pool_waiting = process.threads.iter().map(|thread| thread.pool.waiting).sum();
-        self.backlog_bytes = process.backlogs.iter().filter_map(|backlog| backlog.queued_bytes).sum();
+        let backlogs = process.backlogs.iter();
+        self.backlog_bytes = backlogs.fold([0; 2], |[kernel, libuv], backlog| {
+            [kernel + backlog.queued_bytes.unwrap_or(0), libuv + backlog.libuv_queued_bytes.unwrap_or(0)]
+        });
         self.memory_limit_bytes = process.group_memory.map(|memory| memory.limit_bytes);
         self.startup = process.startup.clone().or_else(|| self.startup.take());
         for turn in self.current_turn_ns.iter_mut().flatten() {

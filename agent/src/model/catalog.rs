@@ -121,6 +121,9 @@ pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", v
 /// What became of the async context of a request at its answer.
 pub const CONTEXT_STATE: Attribute =
     Attribute { key: "nodeprobe.async_context.state", values: &["kept", "lost", "none"] };
+/// Where data waits for a full socket.
+pub const SOCKET_QUEUE: Attribute =
+    Attribute { key: "nodeprobe.socket.queue", values: &["kernel", "libuv"] };
 /// Kinds of work in libuv's pool of threads.
 pub const POOL_TYPE: Attribute =
     Attribute { key: "nodeprobe.thread_pool.task.type", values: &super::queue::POOL_NAMES };
@@ -388,11 +391,11 @@ pub const SOCKET_RETRIES: Metric = new(
 );
 pub const SOCKET_BACKLOG: Metric = new(
     "nodeprobe.socket.backlog.size",
-    Instrument::Gauge,
+    Instrument::UpDownCounter,
     "By",
-    &[],
-    "Bytes that wait in the kernel in TCP sockets that have refused a write since they were last empty; what waits in the process \
-     comes on top of it.",
+    &[SOCKET_QUEUE],
+    "Bytes that wait for TCP sockets that have refused a write since they were last empty, in the kernel and in libuv's queues; \
+     what JavaScript keeps until those are empty comes on top of it.",
 );
 pub const DRAIN_DURATION: Metric = histogram(
     "nodeprobe.microtasks.drain.duration",

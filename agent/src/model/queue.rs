@@ -104,8 +104,11 @@ pub struct Backlog {
     pub fd: u32,
     /// Address and port of the other end; `None`: it is no TCP socket, or could not be looked at.
     pub peer: Option<Arc<str>>,
-    /// What waits in the kernel; what waits in the process comes on top of it.
+    /// What waits in the kernel.
     pub queued_bytes: Option<u64>,
+    /// What waits in libuv's queue of the stream; `None`: it could not be looked at. What JavaScript keeps until that is empty comes
+    /// on top of both.
+    pub libuv_queued_bytes: Option<u64>,
     /// Since the first refusal.
     pub age_ns: u64,
 }

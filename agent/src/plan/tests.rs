@@ -135,6 +135,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     compile_end file 0 0x1a00 dynsym
     compile_function file 0 0x1800 dynsym
     compile_module file 0 0x1900 dynsym
+    stream_write file 0 0x1b00 dynsym
     uncaught_exception file 0 0xd00 dynsym
     out_of_memory file 0 0xe00 dynsym
     near_heap_limit file 0 0xf00 dynsym
@@ -204,6 +205,7 @@ fn a_stripped_node_24_is_told_the_kind_at_the_end_of_a_pause_and_has_no_heap() {
     compile_end file 0 0x1a00 dynsym
     compile_function file 0 0x1800 dynsym
     compile_module file 0 0x1900 dynsym
+    stream_write file 0 0x1b00 dynsym
     uncaught_exception file 0 0xd00 dynsym
     out_of_memory file 0 0xe00 dynsym
     event_loop: ok

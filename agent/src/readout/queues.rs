@@ -67,12 +67,12 @@ impl Queues {
         }
     }
 
-    /// By process: descriptors of sockets that have refused a write, and since when, `CLOCK_MONOTONIC`. Those of processes that
-    /// are not among the `living` are forgotten.
-    pub fn sockets(&mut self, living: impl Fn(u32) -> bool) -> HashMap<u32, Vec<(u32, u64)>> {
-        let mut refused: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
+    /// By process: descriptors of sockets that have refused a write, with what is known of them. Those of processes that are not
+    /// among the `living` are forgotten.
+    pub fn sockets(&mut self, living: impl Fn(u32) -> bool) -> HashMap<u32, Vec<(u32, SocketRecord)>> {
+        let mut refused: HashMap<u32, Vec<(u32, SocketRecord)>> = HashMap::new();
         for (Wire(key), Wire(record)) in self.sockets.iter().filter_map(Result::ok) {
-            refused.entry(key.tgid).or_default().push((key.fd, record.since_ns));
+            refused.entry(key.tgid).or_default().push((key.fd, record));
         }
         refused.retain(|tgid, sockets| {
             let lives = living(*tgid);

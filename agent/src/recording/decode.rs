@@ -342,6 +342,7 @@ fn backlog(line: &BacklogLine) -> Backlog {
         fd: line.fd,
         peer: line.peer.as_ref().map(|peer| clean(peer.as_bytes(), NAME_MAX_CHARS).into()),
         queued_bytes: line.queued_bytes.map(bounded),
+        libuv_queued_bytes: line.libuv_queued_bytes.map(bounded),
         age_ns: bounded(line.age_ns),
     }
 }

@@ -194,6 +194,8 @@ pub(super) struct BacklogLine {
     pub(super) peer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queued_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) libuv_queued_bytes: Option<u64>,
     pub(super) age_ns: u64,
 }
 

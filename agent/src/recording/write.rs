@@ -248,11 +248,12 @@ fn startup_line(startup: &Startup) -> StartupLine {
 }
 
 fn backlog_line(backlog: &Backlog) -> BacklogLine {
-    let Backlog { fd, peer, queued_bytes, age_ns } = backlog;
+    let Backlog { fd, peer, queued_bytes, libuv_queued_bytes, age_ns } = backlog;
     BacklogLine {
         fd: *fd,
         peer: peer.as_deref().map(str::to_owned),
         queued_bytes: *queued_bytes,
+        libuv_queued_bytes: *libuv_queued_bytes,
         age_ns: *age_ns,
     }
 }

@@ -165,8 +165,10 @@ pub struct SocketsReport {
 pub struct BacklogReport {
     pub fd: u32,
     pub peer: Option<String>,
-    /// In the kernel; what waits in the process comes on top of it.
+    /// In the kernel.
     pub queued_bytes: Option<u64>,
+    /// In libuv's queue. What JavaScript keeps until that is empty comes on top of both.
+    pub libuv_queued_bytes: Option<u64>,
     pub age_s: f64,
 }
 
@@ -405,6 +407,7 @@ fn of_sockets(process: &ProcessInterval, observed: bool) -> SocketsReport {
         fd: backlog.fd,
         peer: backlog.peer.as_deref().map(text),
         queued_bytes: backlog.queued_bytes,
+        libuv_queued_bytes: backlog.libuv_queued_bytes,
         age_s: backlog.age_ns as f64 / 1e9,
     };
     SocketsReport {

@@ -85,6 +85,11 @@ impl Memory for ProcessMemory {
     }
 }
 
+/// Fills `buffer` from `address` in the memory of `pid`; `false` when not all of it can be read. See [`ProcessMemory`].
+pub fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> bool {
+    ProcessMemory::new(pid).read(address, buffer)
+}
+
 impl ProcessMemory {
     /// The kernel stops at the first piece that cannot be read: it is passed over, the rest is tried again.
     fn read_chunk(&self, mut pieces: &mut [Piece]) {

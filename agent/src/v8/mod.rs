@@ -35,6 +35,7 @@ use nodeprobe_ebpf::RawFrame;
 pub use self::{
     context::{ContextLayout, ContextPlaces, FrameLayout, find as find_context},
     layout::{Layout, LayoutError, Metadata},
+    memory::read_memory,
     regions::V8File,
     script::Place,
 };

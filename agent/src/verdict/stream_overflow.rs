@@ -5,6 +5,7 @@ use super::{
     slope::theil_sen,
     thresholds::{BACKLOG_S, OUTSIDE_HEAP_FOR_S, OUTSIDE_HEAP_LEAST, OUTSIDE_HEAP_PER_S, limit},
 };
+use crate::model::Backlog;
 
 const MODE: Mode = Mode::StreamOverflow;
 
@@ -33,19 +34,20 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         1 => String::new(),
         count => format!(" and those of {} others", count - 1),
     };
+    let sum = |of: fn(&Backlog) -> Option<u64>| backlogs.iter().filter_map(of).sum::<u64>() as f64;
+    let (in_kernel, in_libuv) = (sum(|one| one.queued_bytes), sum(|one| one.libuv_queued_bytes));
     let summary = format!(
-        "{peer} reads more slowly than the process writes: its socket{others} has been full for {}, and memory outside of the heap \
-         grows by {} per minute",
+        "{peer} reads more slowly than the process writes: its socket{others} has been full for {}, {} wait in its queue, and memory \
+         outside of the heap grows by {} per minute",
         duration(age_s),
+        bytes(in_kernel + in_libuv),
         bytes(slope * 60.0)
     );
     let mut evidence = vec![
         ("full_sockets", backlogs.len() as f64),
         ("full_since_s", age_s),
-        (
-            "kernel_queue_bytes",
-            backlogs.iter().filter_map(|backlog| backlog.queued_bytes).sum::<u64>() as f64,
-        ),
+        ("kernel_queue_bytes", in_kernel),
+        ("libuv_queue_bytes", in_libuv),
         ("refused_writes_per_s", history.per_second(history.sockets_refused())),
         ("outside_heap_slope_bytes_per_s", slope),
     ];

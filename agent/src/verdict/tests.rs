@@ -303,6 +303,7 @@ fn a_slow_reader_is_told_if_memory_grows_for_it() {
                 fd: 20,
                 peer: Some("10.0.0.7:41000".into()),
                 queued_bytes: Some(4 * MIB),
+                libuv_queued_bytes: Some(MIB),
                 age_ns: (1 + second) * 1000 * MS,
             }];
         })
@@ -317,7 +318,9 @@ fn a_slow_reader_is_told_if_memory_grows_for_it() {
         let mut interval = sample::interval(15 * export, Vec::new());
         interval.duration_s = 15.0;
         process.rss_bytes = Some((60 + 75 * export) * MIB);
-        process.backlogs = vec![Backlog { fd: 20, peer: None, queued_bytes: Some(MIB), age_ns: 15_000 * MS }];
+        let (queued_bytes, libuv_queued_bytes) = (Some(MIB), None);
+        let age_ns = 15_000 * MS;
+        process.backlogs = vec![Backlog { fd: 20, peer: None, queued_bytes, libuv_queued_bytes, age_ns }];
         let id = process.id;
         interval.processes.push(process);
         rarely.push(&interval);

@@ -353,9 +353,10 @@ fn sockets() -> Panel {
         Lines,
         "Full sockets",
         "bytes",
-        "Bytes that wait in the kernel in TCP sockets whose reader is slow, and writes refused per second.",
+        "Bytes that wait for TCP sockets whose reader is slow, in the kernel and in libuv's queues, and writes refused per second. What \
+         JavaScript keeps comes on top.",
     )
-    .query("waiting", sum("", &select(SOCKET_BACKLOG, "")))
+    .query("in {{nodeprobe_socket_queue}}", sum("nodeprobe_socket_queue", &select(SOCKET_BACKLOG, "")))
     .query("refused", sum("", &rate(SOCKET_RETRIES, "")))
     .beside("refused", "ops")
 }

@@ -386,8 +386,8 @@ fn sockets() -> Panel {
         Lines,
         "Full sockets",
         "bytes",
-        "Bytes that wait in the kernel in TCP sockets whose reader is slower than the process; beside it refused writes per second. What \
-         waits in the process comes on top.",
+        "Bytes that wait for TCP sockets whose reader is slower than the process, in the kernel and in libuv; beside it refused writes \
+         per second. What JavaScript keeps comes on top.",
     )
     .query("waiting {{service_instance_id}}", sum(INSTANCE, &select(SOCKET_BACKLOG, "")))
     .query("refused", sum("", &rate(SOCKET_RETRIES, "")))
