@@ -38,9 +38,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     // Some unit tests read real Node.js binaries and processes.
     let mut missing = setup::for_tests(workspace)?;
-    let mut environment = environment(workspace);
     if args.cluster {
         missing.extend(setup::for_cluster(workspace)?);
+    }
+    // After all of the set-up: what is not there yet, tests would be told to do without.
+    let mut environment = environment(workspace);
+    if args.cluster {
         environment.extend(cluster_environment(workspace)?);
     }
     if args.filter.is_none() && !args.cluster {
