@@ -46,6 +46,7 @@ pub mod pods;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod quota;
 pub mod recording;
 pub mod report;
 pub mod resources;

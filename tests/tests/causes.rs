@@ -1,18 +1,13 @@
 //! What stalls were spent with, against the kernel's own trace of the thread and against Node's account of its pauses.
 
-use std::{
-    fs, io,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, io, os::fd::OwnedFd, path::Path, process::Command, time::Duration};
 
 use nodeprobe_tests::{
     Agent, Node, Report, Workload, assert_within,
     node::target_tmp,
     on_every_node, on_one_node,
     process::OwnedProcess,
+    quota::Quota,
     report::{RUNNING, running},
     sched_trace::{History, SchedTrace, Spent, monotonic_ms},
     skip::skip,
@@ -312,33 +307,4 @@ fn a_thread_whose_quota_is_used_up_waits_for_a_processor(node: &Node) {
     watched.workload.end();
     watched.agent.end();
     drop(quota);
-}
-
-/// A cgroup that may use a fifth of a processor, removed when dropped.
-struct Quota(PathBuf);
-
-impl Quota {
-    fn of_a_fifth(pid: u32) -> io::Result<Self> {
-        let name = format!("nodeprobe-test-{pid}");
-        let v1 = Path::new("/sys/fs/cgroup/cpu");
-        let (directory, file, value) = if v1.join("cpu.cfs_quota_us").exists() {
-            (v1.join(name), "cpu.cfs_quota_us", "20000")
-        } else {
-            (Path::new("/sys/fs/cgroup").join(name), "cpu.max", "20000 100000")
-        };
-        fs::create_dir(&directory)?;
-        let quota = Self(directory);
-        fs::write(quota.0.join(file), value)?;
-        fs::write(quota.0.join("cgroup.procs"), pid.to_string())?;
-        Ok(quota)
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        // It can be removed once the process has gone, which the test has seen to.
-        if let Err(error) = fs::remove_dir(&self.0) {
-            eprintln!("{} stays behind: {error}", self.0.display());
-        }
-    }
 }
