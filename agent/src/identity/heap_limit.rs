@@ -22,8 +22,12 @@ pub(super) struct Memory {
 /// V8 takes half of the memory, at most 2 GiB, or 4 GiB from 15 GiB of memory on (measured with Node.js 20, 22, 24 and 26
 /// in containers of 512 MiB to 17 GiB).
 ///
-/// `None`: it is a percentage of the memory, which is not followed here.
-pub(super) fn old_generation_bytes(args: &[Vec<u8>], node_options: &[u8], memory: Memory) -> Option<u64> {
+/// `None`: it is a percentage of the memory, which is not followed here; or there is no flag, and the memory is not known.
+pub(super) fn old_generation_bytes(
+    args: &[Vec<u8>],
+    node_options: &[u8],
+    memory: Option<Memory>,
+) -> Option<u64> {
     let from_options = node_options.split(u8::is_ascii_whitespace);
     let is_percentage = |arg: &[u8]| {
         String::from_utf8_lossy(arg).replace('_', "-").starts_with("--max-old-space-size-percentage")
@@ -40,6 +44,7 @@ pub(super) fn old_generation_bytes(args: &[Vec<u8>], node_options: &[u8], memory
     {
         return Some(mib.saturating_mul(MIB));
     }
+    let memory = memory?;
     let memory_bytes = memory.container_bytes.map_or(memory.host_bytes, |bytes| bytes.min(memory.host_bytes));
     let most = if memory_bytes >= 15 * GIB { 4 * GIB } else { 2 * GIB };
     Some((memory_bytes / 2).min(most))
@@ -61,7 +66,7 @@ mod tests {
         let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
         let container_bytes = container_mib.map(|mib| mib * MIB);
         let memory = Memory { host_bytes: host_gib * GIB, container_bytes };
-        old_generation_bytes(&args, node_options.as_bytes(), memory).map_or(0, |bytes| bytes / MIB)
+        old_generation_bytes(&args, node_options.as_bytes(), Some(memory)).map_or(0, |bytes| bytes / MIB)
     }
 
     #[test]
@@ -88,5 +93,17 @@ mod tests {
         }
         assert_eq!(limit_mib(&["--max-old-space-size-percentage=75"], "", 8, None), 0, "not known");
         assert_eq!(limit_mib(&[], "--max_old_space_size_percentage=75", 8, None), 0, "not known");
+    }
+
+    #[test]
+    fn a_flag_decides_also_where_the_memory_is_not_known() {
+        let limit = |args: &[&[u8]], node_options: &[u8]| {
+            let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
+            old_generation_bytes(&args, node_options, None)
+        };
+        assert_eq!(limit(&[b"--max-old-space-size=100"], b""), Some(100 * MIB));
+        assert_eq!(limit(&[], b"--max-old-space-size=300"), Some(300 * MIB));
+        assert_eq!(limit(&[b"--max-old-space-size-percentage=75"], b""), None);
+        assert_eq!(limit(&[], b""), None);
     }
 }

@@ -127,20 +127,25 @@ pub fn uses_context_frames(process: &ProcessDir, node_version: Option<&str>) -> 
     context_frames::are_used(&args, &node_options.unwrap_or_default(), major)
 }
 
-/// `None` where the arguments, and with them the flags, have been overwritten by a title; and where the group that limits the
-/// memory cannot be looked at.
+/// `None` where the arguments, and with them the flags, have been overwritten by a title; and where no flag decides and the group that
+/// limits the memory cannot be looked at.
 fn heap_limit(
     process: &ProcessDir,
     cmdline: &Cmdline,
     node_options: &[u8],
     node_version: Option<&str>,
 ) -> Option<u64> {
-    /// From here on Node finds the group it is in; before, it looks only at where a container sees its own.
-    const FIRST_MAJOR_WITH_GROUPS: u32 = 20;
     // A title leaves no argument behind.
     if cmdline.args.len() < 2 {
         return None;
     }
+    let memory = memory_that_limits(process, node_version);
+    heap_limit::old_generation_bytes(&argv::options(cmdline), node_options, memory)
+}
+
+fn memory_that_limits(process: &ProcessDir, node_version: Option<&str>) -> Option<Memory> {
+    /// From here on Node finds the group it is in; before, it looks only at where a container sees its own.
+    const FIRST_MAJOR_WITH_GROUPS: u32 = 20;
     let major: u32 = node_version?.split('.').next()?.parse().ok()?;
     let container_bytes = if major >= FIRST_MAJOR_WITH_GROUPS {
         cgroups::memory_limit_bytes(process)?
@@ -149,8 +154,7 @@ fn heap_limit(
         let text = process.read_in_root(path, 64).ok().flatten().unwrap_or_default();
         std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok())
     };
-    let memory = Memory { host_bytes: procfs::memory_bytes()?, container_bytes };
-    heap_limit::old_generation_bytes(&argv::options(cmdline), node_options, memory)
+    Some(Memory { host_bytes: procfs::memory_bytes()?, container_bytes })
 }
 
 /// The state and the executable once its arguments and environment are in place: within an exec there is a moment
