@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod namespace;
+
+use self::namespace::{Hierarchy, Roots};
+
 /// Length of the id that Docker, containerd, CRI-O and podman give to a container, in hexadecimal digits.
 const ID_LEN: usize = 64;
 
@@ -48,11 +52,6 @@ impl Line<'_> {
     fn is_v2(&self) -> bool {
         self.hierarchy == "0" && self.controllers.is_empty()
     }
-
-    /// A path from another cgroup namespace leads out of what is mounted here.
-    fn is_outside(&self) -> bool {
-        self.path.split('/').any(|segment| segment == "..")
-    }
 }
 
 /// Those that are UTF-8: others name no container.
@@ -63,41 +62,43 @@ fn lines(cgroup: &[u8]) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
+/// The line of the hierarchy that has a controller: of version 1, or version 2 where no line of version 1 names it.
+fn line_of(cgroup: &[u8], controller: Hierarchy) -> Option<(Hierarchy, Line<'_>)> {
+    [controller, Hierarchy::V2]
+        .into_iter()
+        .find_map(|hierarchy| Some((hierarchy, lines(cgroup).find(|line| hierarchy.is_of(line))?)))
+}
+
+/// Whether the group of a process lies where it cannot be looked at: outside of what is mounted here, or it is not known where.
+pub fn is_out_of_sight(cgroup: &[u8], roots: &Roots) -> bool {
+    [Hierarchy::Cpu, Hierarchy::Memory].into_iter().any(|controller| {
+        line_of(cgroup, controller)
+            .is_some_and(|(hierarchy, line)| roots.resolve(hierarchy, line.path).is_none())
+    })
+}
+
 /// Where the file `cpu.stat` of the group may be, below `/sys/fs/cgroup`; the first that exists is the one. The hierarchy that
-/// has the `cpu` controller is the one of quotas: version 1, or version 2 where no line of version 1 names it.
-pub fn cpu_stat_paths(cgroup: &[u8]) -> Vec<String> {
-    let mut of_v1 = Vec::new();
-    let mut of_v2 = Vec::new();
-    for line in lines(cgroup).filter(|line| !line.is_outside()) {
-        let path = line.path.trim_matches('/');
-        if line.has("cpu") {
-            of_v1.extend([line.controllers, "cpu"].map(|mount| format!("{mount}/{path}/cpu.stat")));
-        } else if line.is_v2() {
-            of_v2.extend([format!("{path}/cpu.stat"), format!("unified/{path}/cpu.stat")]);
-        }
-    }
-    if of_v1.is_empty() { of_v2 } else { of_v1 }
+/// has the `cpu` controller is the one of quotas.
+pub fn cpu_stat_paths(cgroup: &[u8], roots: &Roots) -> Vec<String> {
+    let Some((hierarchy, line)) = line_of(cgroup, Hierarchy::Cpu) else { return Vec::new() };
+    let Some(group) = roots.resolve(hierarchy, line.path) else { return Vec::new() };
+    let mounts = if hierarchy == Hierarchy::V2 { ["", "unified"] } else { [line.controllers, "cpu"] };
+    mounts.map(|mount| format!("{mount}/{group}/cpu.stat").trim_start_matches('/').to_owned()).into()
 }
 
 /// Where the memory limit of the group may be, below `/sys/fs/cgroup`, the least one counts; and whether the group is the root,
 /// which need not have one. `None`: the group lies outside of what is mounted here, or there is no line of it. Node asks the
 /// group itself, not those around it (libuv, `uv_get_constrained_memory`).
-pub fn memory_limit_paths(cgroup: &[u8]) -> Option<(Vec<String>, bool)> {
-    let mut of_v2 = None;
-    for line in lines(cgroup) {
-        let group = line.path.trim_matches('/');
-        let file =
-            |mount: &str, name: &str| format!("{mount}{group}/{name}").trim_start_matches('/').to_owned();
-        if line.has("memory") {
-            let paths = vec![file("memory/", "memory.limit_in_bytes")];
-            return (!line.is_outside()).then_some((paths, group.is_empty()));
-        }
-        if line.is_v2() && !line.is_outside() {
-            let paths = vec![file("", "memory.max"), file("", "memory.high")];
-            of_v2 = Some((paths, group.is_empty()));
-        }
-    }
-    of_v2
+pub fn memory_limit_paths(cgroup: &[u8], roots: &Roots) -> Option<(Vec<String>, bool)> {
+    let (hierarchy, line) = line_of(cgroup, Hierarchy::Memory)?;
+    let group = roots.resolve(hierarchy, line.path)?;
+    let file = |mount: &str, name: &str| format!("{mount}{group}/{name}").trim_start_matches('/').to_owned();
+    let paths = if hierarchy == Hierarchy::V2 {
+        vec![file("", "memory.max"), file("", "memory.high")]
+    } else {
+        vec![file("memory/", "memory.limit_in_bytes")]
+    };
+    Some((paths, group.is_empty()))
 }
 
 /// The groups whose memory a process counts to.
@@ -115,29 +116,26 @@ pub struct MemoryGroups {
 
 /// The groups that limit the memory of a process: its own and all around it, because each can run out. `None`: they lie outside
 /// of what is mounted here, or there is no line of them.
-pub fn memory_groups(cgroup: &[u8]) -> Option<MemoryGroups> {
-    let mut of_v2 = None;
-    for line in lines(cgroup) {
-        if line.has("memory") {
-            return (!line.is_outside()).then(|| MemoryGroups {
-                directories: with_those_around("memory/", line.path),
-                limit: "memory.limit_in_bytes",
-                usage: "memory.usage_in_bytes",
-                account: "memory.stat",
-                droppable: "total_inactive_file",
-            });
+pub fn memory_groups(cgroup: &[u8], roots: &Roots) -> Option<MemoryGroups> {
+    let (hierarchy, line) = line_of(cgroup, Hierarchy::Memory)?;
+    let group = roots.resolve(hierarchy, line.path)?;
+    Some(if hierarchy == Hierarchy::V2 {
+        MemoryGroups {
+            directories: with_those_around("", &group),
+            limit: "memory.max",
+            usage: "memory.current",
+            account: "memory.stat",
+            droppable: "inactive_file",
         }
-        if line.is_v2() && !line.is_outside() {
-            of_v2 = Some(MemoryGroups {
-                directories: with_those_around("", line.path),
-                limit: "memory.max",
-                usage: "memory.current",
-                account: "memory.stat",
-                droppable: "inactive_file",
-            });
+    } else {
+        MemoryGroups {
+            directories: with_those_around("memory/", &group),
+            limit: "memory.limit_in_bytes",
+            usage: "memory.usage_in_bytes",
+            account: "memory.stat",
+            droppable: "total_inactive_file",
         }
-    }
-    of_v2
+    })
 }
 
 /// Deeper ones are not looked at.
@@ -145,7 +143,6 @@ const GROUPS_MAX: usize = 16;
 
 /// A group and those it is in but the root, which has no limit: that is the machine.
 fn with_those_around(mount: &str, path: &str) -> Vec<String> {
-    let path = path.trim_matches('/');
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|end| *end > 0);
     let mut groups: Vec<String> = ends.map(|end| format!("{mount}{}", &path[..end])).collect();
     groups.reverse();
@@ -210,7 +207,9 @@ mod tests {
 
     #[test]
     fn the_memory_limit_is_that_of_the_group_or_not_known() {
-        let paths = |text: &str| memory_limit_paths(text.as_bytes()).map(|(paths, _)| paths.join(" "));
+        let paths = |text: &str| {
+            memory_limit_paths(text.as_bytes(), &Roots::default()).map(|(paths, _)| paths.join(" "))
+        };
         assert_eq!(
             paths("12:memory:/kubepods/pod1\n4:cpu,cpuacct:/x\n0::/y\n").as_deref(),
             Some("memory/kubepods/pod1/memory.limit_in_bytes")
@@ -224,10 +223,12 @@ mod tests {
 
     #[test]
     fn each_group_around_a_process_limits_its_memory() {
-        let directories = |text: &str| memory_groups(text.as_bytes()).map(|groups| groups.directories);
+        let roots = Roots::default();
+        let directories =
+            |text: &str| memory_groups(text.as_bytes(), &roots).map(|groups| groups.directories);
         let v2 = directories("0::/a.slice/b.slice/c.scope\n").unwrap();
         assert_eq!(v2, ["a.slice/b.slice/c.scope", "a.slice/b.slice", "a.slice"]);
-        let v1 = memory_groups(b"4:memory:/docker/x\n0::/\n").unwrap();
+        let v1 = memory_groups(b"4:memory:/docker/x\n0::/\n", &roots).unwrap();
         assert_eq!(v1.directories, ["memory/docker/x", "memory/docker"]);
         assert_eq!(v1.limit, "memory.limit_in_bytes");
         assert_eq!(directories("0::/\n").unwrap(), [""; 0], "the root has none");
@@ -321,9 +322,11 @@ mod tests {
     #[test]
     fn quotas_are_accounted_where_the_cpu_controller_is() {
         let hybrid = b"9:name=systemd:/a\n2:cpu,cpuacct:/docker/x\n0::/a\n";
-        assert_eq!(cpu_stat_paths(hybrid), ["cpu,cpuacct/docker/x/cpu.stat", "cpu/docker/x/cpu.stat"]);
-        assert_eq!(cpu_stat_paths(b"0::/a.slice/b\n"), ["a.slice/b/cpu.stat", "unified/a.slice/b/cpu.stat"]);
-        assert!(cpu_stat_paths(b"0::/../../etc\n1:cpu:/../x\nnonsense\n\xff:cpu:/\n").is_empty());
+        let paths = |text: &[u8]| cpu_stat_paths(text, &Roots::default());
+        assert_eq!(paths(hybrid), ["cpu,cpuacct/docker/x/cpu.stat", "cpu/docker/x/cpu.stat"]);
+        assert_eq!(paths(b"0::/a.slice/b\n"), ["a.slice/b/cpu.stat", "unified/a.slice/b/cpu.stat"]);
+        assert_eq!(paths(b"0::/\n")[0], "cpu.stat");
+        assert!(paths(b"0::/../../etc\n1:cpu:/../x\nnonsense\n\xff:cpu:/\n").is_empty());
     }
 
     #[test]

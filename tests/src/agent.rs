@@ -52,6 +52,18 @@ pub fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Comman
     command
 }
 
+/// The same command by way of `launcher`, which becomes what its last arguments name.
+pub fn through(mut launcher: Command, plain: &Command) -> Command {
+    launcher.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => launcher.env(name, value),
+            None => launcher.env_remove(name),
+        };
+    }
+    launcher
+}
+
 /// What a run of the agent to its end left.
 pub struct Output {
     pub status: ExitStatus,
@@ -153,14 +165,12 @@ impl Agent {
         }
         let mut hidden = Command::new("unshare");
         hidden.args(["--mount", "sh", "-c", r#"mount -t tmpfs none /sys/kernel/btf && exec "$@""#, "sh"]);
-        hidden.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => hidden.env(name, value),
-                None => hidden.env_remove(name),
-            };
-        }
-        Self::run(&mut hidden)
+        Self::run(&mut through(hidden, &plain))
+    }
+
+    /// Starts with one report per second, by way of `launcher`, which becomes what its last arguments name.
+    pub fn through(launcher: Command) -> Self {
+        Self::run(&mut through(launcher, &command(["top", "-b", "--format", "ndjson", "-d", "1"])))
     }
 
     fn run(command: &mut Command) -> Self {

@@ -27,6 +27,18 @@ impl Quota {
         fs::write(quota.0.join("cgroup.procs"), pid.to_string())?;
         Ok(quota)
     }
+
+    /// For how long the kernel has kept the group off the processors, seconds.
+    ///
+    /// # Panics
+    /// The group does not tell.
+    pub fn throttled_s(&self) -> f64 {
+        let account = fs::read_to_string(self.0.join("cpu.stat")).expect("the group tells");
+        let figure =
+            |name| account.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let of_v1_s = figure("throttled_time ").map(|ns| ns / 1e9);
+        of_v1_s.or_else(|| Some(figure("throttled_usec ")? / 1e6)).expect("the group has a quota")
+    }
 }
 
 impl Drop for Quota {

@@ -88,6 +88,8 @@ pub struct Facts {
     /// `Seccomp:` of `/proc/self/status`: 2 is a filter.
     pub seccomp_mode: Option<u32>,
     pub cgroup: Option<CgroupVersion>,
+    /// Whether the group of pid 1 can be looked at, and so those of other containers.
+    pub groups_in_sight: Option<bool>,
 }
 
 impl Facts {
@@ -99,6 +101,8 @@ impl Facts {
             facts.uprobe = trial::open_uprobe(pmu);
         }
         facts.uprobe_links = trial::link_uprobes();
+        facts.groups_in_sight =
+            procfs::Procfs::default().process(1).ok().and_then(|init| procfs::cgroups::is_in_sight(&init));
         facts
     }
 
@@ -129,6 +133,7 @@ impl Facts {
             root_pid_namespace: namespace("pid").map(|link| link == Path::new(ROOT_PID_NAMESPACE)),
             seccomp_mode: own("Seccomp").and_then(|mode| mode.parse().ok()),
             cgroup: text("proc/mounts").and_then(|mounts| cgroup(&mounts)),
+            groups_in_sight: None,
         }
     }
 }

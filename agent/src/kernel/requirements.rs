@@ -334,6 +334,13 @@ fn btf(facts: &Facts) -> Requirement {
 
 fn cgroup(facts: &Facts) -> Requirement {
     match facts.cgroup {
+        Some(_) if facts.groups_in_sight == Some(false) => lacking(
+            "cgroup",
+            Status::Warn,
+            "/sys/fs/cgroup does not show the groups of other containers",
+            "memory limits, heap limits that follow from them, and CPU throttling of other containers are absent",
+            "mount the host's /sys/fs/cgroup at /sys/fs/cgroup, read-only, or start the container with `--cgroupns=host`",
+        ),
         Some(CgroupVersion::V2) => ok("cgroup", "version 2"),
         Some(CgroupVersion::V1) => ok("cgroup", "version 1"),
         Some(CgroupVersion::Hybrid) => ok("cgroup", "versions 1 and 2"),

@@ -1,19 +1,47 @@
 //! The cgroup of a process, as far as it limits its share of processors and its memory.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::Path,
+    sync::{Arc, Once},
+};
 
-use super::{ProcessDir, SMALL_FILE_MAX_BYTES};
-use crate::{cgroup, model::GroupMemory};
+use super::{ProcessDir, SMALL_FILE_MAX_BYTES, cgroup_namespace};
+use crate::{
+    cgroup::{self, namespace::Roots},
+    model::GroupMemory,
+};
 
 /// Where the hierarchies are mounted on every distribution.
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// No machine has so much.
 const UNLIMITED_BYTES: u64 = 1 << 60;
+
+/// Whether the group of a process can be looked at; `None`: the process is not known.
+pub fn is_in_sight(process: &ProcessDir) -> Option<bool> {
+    Some(!cgroup::is_out_of_sight(&process.cgroup().ok()?, &cgroup_namespace::roots()))
+}
+
+/// The groups of a process, and from where they are to be understood.
+fn groups(process: &ProcessDir) -> Option<(Vec<u8>, Arc<Roots>)> {
+    static SAID: Once = Once::new();
+    let (groups, roots) = (process.cgroup().ok()?, cgroup_namespace::roots());
+    if cgroup::is_out_of_sight(&groups, &roots) {
+        SAID.call_once(|| {
+            tracing::warn!(
+                "memory limits and CPU throttling of other containers cannot be told: {ROOT} does not show their groups; `nodeprobe check` says what to do"
+            );
+        });
+    }
+    Some((groups, roots))
+}
 
 /// For how long the process's group was kept off all processors because its quota was used up, nanoseconds; `None`: the
 /// hierarchy is not mounted here, or the group has no account of it.
 pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
-    let paths = cgroup::cpu_stat_paths(&process.cgroup().ok()?);
+    let (groups, roots) = groups(process)?;
+    let paths = cgroup::cpu_stat_paths(&groups, &roots);
     paths.iter().find_map(|path| {
         let mut text = String::new();
         let file = File::open(Path::new(ROOT).join(path)).ok()?;
@@ -24,7 +52,8 @@ pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
 
 /// The memory of the group around the process that has the least limit; `None`: no group is limited, or none can be looked at.
 pub fn memory(process: &ProcessDir) -> Option<GroupMemory> {
-    let groups = cgroup::memory_groups(&process.cgroup().ok()?)?;
+    let (groups, roots) = groups(process)?;
+    let groups = cgroup::memory_groups(&groups, &roots)?;
     let read = |directory: &str, file: &str| {
         let mut text = String::new();
         let file = File::open(Path::new(ROOT).join(directory).join(file)).ok()?;
@@ -45,7 +74,8 @@ pub fn memory(process: &ProcessDir) -> Option<GroupMemory> {
 
 /// How much memory the process's group allows, bytes; `Some(None)`: as much as there is; `None`: not known here.
 pub fn memory_limit_bytes(process: &ProcessDir) -> Option<Option<u64>> {
-    let (paths, is_root) = cgroup::memory_limit_paths(&process.cgroup().ok()?)?;
+    let (groups, roots) = groups(process)?;
+    let (paths, is_root) = cgroup::memory_limit_paths(&groups, &roots)?;
     let read = |path: &String| {
         let mut text = String::new();
         let file = File::open(Path::new(ROOT).join(path)).ok()?;

@@ -8,6 +8,7 @@
 //! Identify processes on a thread that may wait.
 
 mod at;
+mod cgroup_namespace;
 pub mod cgroups;
 mod files;
 #[cfg(test)]

@@ -193,6 +193,16 @@ fn what_is_only_useful_warns() {
 }
 
 #[test]
+fn groups_that_cannot_be_looked_at_warn() {
+    let host = whole_host();
+    let seen = |groups_in_sight| Facts { groups_in_sight, ..facts(&host) };
+    assert_lacking(&seen(Some(true)), &[]);
+    assert_lacking(&seen(Some(false)), &[("cgroup", Status::Warn)]);
+    let (observable, text) = written(&seen(Some(false)), Format::Text);
+    assert!(observable && text.contains("memory limits") && text.contains("--cgroupns=host"), "{text}");
+}
+
+#[test]
 fn without_uprobes_in_the_kernel_it_fails() {
     let host = whole_host();
     remove(&host, "sys/bus/event_source/devices/uprobe/type");
