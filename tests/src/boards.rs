@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::collector::workspace_file;
 
 pub const BOARDS: [&str; 4] = ["fleet", "service", "process", "agent"];
-/// Labels out of the Resource that are there on at least one of the three paths into Prometheus, under the same name.
+/// Labels out of the Resource, under the same name on all paths into Prometheus: by OTLP where docs/dashboards.md has them promoted,
+/// and on the page, where [`page_labels`] says which series have them.
 pub const RESOURCE_LABELS: [&str; 9] = [
     "k8s_cluster_name",
     "k8s_namespace_name",
@@ -113,6 +114,28 @@ pub fn rules(file: &str) -> Vec<Rule> {
 pub fn rule_expressions() -> Vec<Expression> {
     let rules = ["recording", "alerts"].into_iter().flat_map(rules);
     rules.map(|rule| Expression { place: rule.name, text: rule.expression }).collect()
+}
+
+/// Labels out of the Resource that docs/dashboards.md tells Prometheus to promote.
+pub fn promoted_labels() -> BTreeSet<String> {
+    let text = read("docs/dashboards.md");
+    let list = text.split_once("promote_resource_attributes: [").expect("dashboards.md has the list").1;
+    let list = list.split_once(']').expect("the list ends").0;
+    list.split(',').map(|key| key.trim().replace('.', "_")).collect()
+}
+
+/// Labels out of the Resource on the page, by docs/metrics.md: those of every series, and those that only the agent's own have.
+pub fn page_labels() -> (BTreeSet<String>, BTreeSet<String>) {
+    let text = read("docs/metrics.md");
+    let between = |begin: &str, end: &str| -> BTreeSet<String> {
+        let list = text.split_once(begin).unwrap_or_else(|| panic!("metrics.md has no {begin}")).1;
+        let list = list.split_once(end).unwrap_or_else(|| panic!("metrics.md has no {end}")).0;
+        list.split(", ").map(|label| label.trim().trim_matches('`').to_owned()).collect()
+    };
+    (
+        between("`promote_resource_attributes`:", ".\n"),
+        between("Series of nodeprobe itself also have", ", so that"),
+    )
 }
 
 /// What docs/metrics.md lets an expression name.

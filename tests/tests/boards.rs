@@ -12,8 +12,8 @@ use std::{
 use nodeprobe_tests::{
     board_lint::lint,
     boards::{
-        BOARDS, Expression, RESOURCE_LABELS, board, catalogue, panel_expressions, read, rule_expressions,
-        rules, variable_expressions,
+        BOARDS, Expression, RESOURCE_LABELS, board, catalogue, page_labels, panel_expressions,
+        promoted_labels, read, rule_expressions, rules, variable_expressions,
     },
     collector::{executable, workspace_file},
     node::target_tmp,
@@ -117,6 +117,23 @@ fn expressions_name_only_what_the_catalogue_has() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An alert that groups by a label that is absent takes all agents for one, and names none.
+#[test]
+fn labels_are_there_however_the_metrics_came() {
+    let (promoted, (on_page, of_agents)) = (promoted_labels(), page_labels());
+    assert!(on_page.len() > 10 && of_agents.len() == 2, "{on_page:?} {of_agents:?}");
+    for label in RESOURCE_LABELS {
+        assert!(promoted.contains(label), "docs/dashboards.md does not promote {label}");
+        assert!(on_page.contains(label) || of_agents.contains(label), "{label} is not on the page");
+    }
+    for Expression { place, text } in all_expressions() {
+        let named = names(&text);
+        let is_of_agents = named.selectors.iter().any(|s| s.metric.starts_with("nodeprobe_agent_"));
+        let only_of_agents: Vec<_> = named.labels.intersection(&of_agents).collect();
+        assert!(is_of_agents || only_of_agents.is_empty(), "{place}: processes have no {only_of_agents:?}");
+    }
 }
 
 #[test]

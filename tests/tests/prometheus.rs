@@ -175,7 +175,7 @@ fn stalls_by_otlp(rotel: &Rotel, pid: u32) -> Option<(BTreeMap<String, u64>, f64
 
 fn a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended(node: &Node) {
     let mut service = checkout(node);
-    let (mut daemon, port) = start(&[("OTEL_METRICS_EXPORTER", "none")]);
+    let (mut daemon, port) = start(&[("OTEL_METRICS_EXPORTER", "none"), ("NODEPROBE_NODE_NAME", "node-7")]);
     let mine = ["job=\"checkout\""];
     let stalls = |page: &str| sum(page, &format!("{STALLS}_count"), &mine);
     assert_eq!(stalls(&scrape(port, TEXT)), Some(0.0));
@@ -193,7 +193,14 @@ fn a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended(node: &No
     });
     assert!(pages.contains(&Some(1.0)), "the last value was told: {pages:?}");
     let text = scrape(port, TEXT);
-    assert!(text.contains("\nnodeprobe_agent_processes{"), "the agent tells of itself: {text}");
+    // By these the alerts about agents tell nodes apart.
+    let node = ["host_name=\"node-7\"", "k8s_node_name=\"node-7\""];
+    for own in
+        ["nodeprobe_agent_processes", "nodeprobe_agent_probes_attached", "nodeprobe_agent_events_lost_total"]
+    {
+        assert_eq!(sum(&text, own, &node), sum(&text, own, &[]), "the agent tells of itself: {text}");
+    }
+    assert!(sum(&text, "nodeprobe_agent_processes", &node).is_some(), "{text}");
     assert!(!text.contains("job=\"checkout\""), "not even target_info is left");
     daemon.end();
 }

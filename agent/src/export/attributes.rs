@@ -110,6 +110,7 @@ pub(crate) fn of_agent(config: &Config) -> ResourceAttributes {
         ("process.pid".to_owned(), Value::Whole(i64::from(std::process::id()))),
     ]);
     attributes.extend(config.host.name.as_deref().map(|name| text("host.name", name)));
+    attributes.extend(config.host.node.as_deref().map(|node| text("k8s.node.name", node)));
     attributes.extend(config.agent_attributes.iter().map(|(key, value)| text(key, value)));
     attributes.extend([text("service.name", &config.agent_service_name)]);
     attributes

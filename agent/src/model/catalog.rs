@@ -230,6 +230,10 @@ pub const PROMOTED: [&str; 19] = [
     "k8s.statefulset.name",
 ];
 
+/// What tells agents apart: labels of the agent's own series on its page, too, so that alerts name the node whose agent is in trouble
+/// however the metrics came. A process has them on `target_info` only: its pod or its instance tell it apart.
+pub const PROMOTED_OF_AGENT: [&str; 2] = ["host.name", "k8s.node.name"];
+
 const fn new(
     name: &'static str,
     instrument: Instrument,

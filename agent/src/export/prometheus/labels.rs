@@ -40,9 +40,9 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// `distinct`: with what tells it from another one of the same key.
-    pub(super) fn new(key: &Key, attributes: &ResourceAttributes, distinct: bool) -> Self {
-        let promoted = |name: &str| PROMOTED.contains(&name) || (distinct && name == DISTINCTION);
+    /// `more`: attributes that are on every series besides those that always are.
+    pub(super) fn new(key: &Key, attributes: &ResourceAttributes, more: &[&str]) -> Self {
+        let promoted = |name: &str| PROMOTED.contains(&name) || more.contains(&name);
         Self {
             series: labels(key, attributes, promoted),
             info: labels(key, attributes, |name| !IDENTIFYING.contains(&name)),
@@ -125,9 +125,9 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::Text((*value).to_owned()))).collect()
     }
 
-    fn target(pairs: &[(&str, &str)], distinct: bool) -> Target {
+    fn target(pairs: &[(&str, &str)], more: &[&str]) -> Target {
         let attributes = attributes(pairs);
-        Target::new(&Key::of(&attributes), &attributes, distinct)
+        Target::new(&Key::of(&attributes), &attributes, more)
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
                 ("process.pid", "7"),
                 ("container.id", ""),
             ],
-            false,
+            &[],
         );
         assert_eq!(
             found.series,
@@ -174,7 +174,7 @@ mod tests {
             ("a-b", "2"),
             ("\u{fc}", "umlaut"),
         ];
-        let found = target(&hostile, false);
+        let found = target(&hostile, &[]);
         assert_eq!(found.series, r#"job="a\"} 1\nevil{b=\"\\",service_name="a\"} 1\nevil{b=\"\\""#);
         let info = r#"a_b="2;1",job="a\"} 1\nevil{b=\"\\",key_="umlaut",key_1st="x",key_y="y""#;
         assert_eq!(found.info, info);
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn the_distinction_is_a_label_only_where_it_is_needed() {
         let pairs = [("service.name", "shop"), ("process.pid", "7")];
-        assert!(!target(&pairs, false).series.contains("process_pid"));
-        assert!(target(&pairs, true).series.contains(r#"process_pid="7""#));
+        assert!(!target(&pairs, &[]).series.contains("process_pid"));
+        assert!(target(&pairs, &[DISTINCTION]).series.contains(r#"process_pid="7""#));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     accept::Format,
-    labels::{Key, Target},
+    labels::{DISTINCTION, Key, Target},
     text::Exposition,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         otlp::{Config, config::Temporality},
         totals::{ProcessState, State},
     },
-    model::{ProcessId, Snapshot},
+    model::{ProcessId, Snapshot, catalog::PROMOTED_OF_AGENT},
     self_metrics::AgentCounters,
 };
 
@@ -82,18 +82,19 @@ impl Page {
         let agent = Key::of(&self.agent);
         tell_apart(&agent, &resources, distinct);
         let mut exposition = Exposition::new(format);
-        let mut add = |key: &Key, attributes, distinct, families: &_| {
-            let target = Target::new(key, attributes, distinct);
+        let mut add = |key: &Key, attributes, more: &[&str], families: &_| {
+            let target = Target::new(key, attributes, more);
             exposition.add_info(&target.info);
             exposition.add(&target.series, families);
         };
-        add(&agent, &self.agent, false, &self.counters.families());
+        add(&agent, &self.agent, &PROMOTED_OF_AGENT, &self.counters.families());
         let mut taken = BTreeSet::new();
         for (process, attributes) in &resources {
             let (key, distinct) = (Key::of(attributes), distinct.contains(&process.id));
             // A pid that was given again before the last values of its first process were scraped.
             if taken.insert((key.clone(), distinct.then_some(process.id.pid))) {
-                add(&key, attributes, distinct, &families(process));
+                let more: &[&str] = if distinct { &[DISTINCTION] } else { &[] };
+                add(&key, attributes, more, &families(process));
             } else {
                 tracing::debug!(target.pid = process.id.pid, "another process of this pid is on the page");
             }

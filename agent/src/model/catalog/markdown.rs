@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ALL, Instrument, Metric, PROMOTED, Stability, Subject};
+use super::{ALL, Instrument, Metric, PROMOTED, PROMOTED_OF_AGENT, Stability, Subject};
 
 const HEAD: &str = "\
 <!-- Generated from agent/src/model/catalog.rs; do not edit. -->
@@ -114,6 +114,7 @@ Names, units, labels and values are those that Prometheus gives the same metrics
 - These attributes of the Resource are labels of every series, too, as Prometheus' guide to OTLP recommends for
   `promote_resource_attributes`:
   %PROMOTED%.
+- Series of nodeprobe itself also have %OF_AGENT%, so that alerts name the node whose agent is in trouble.
 - All that are not in `job` and `instance` are labels of `target_info`, one per process; `target_info{process_pid=\"4711\"}` is how
   to find a process by its pid.
 - Histograms have the bounds above, whatever OTLP is set to, and counters are cumulative.
@@ -179,7 +180,7 @@ pub fn markdown() -> String {
         if subjects.contains(&Subject::Agent) {
             text.push_str(
                 "\nTheir Resource is `service.name` = `nodeprobe` (or `OTEL_SERVICE_NAME`), `service.version`, \
-                 `host.name` and what `OTEL_RESOURCE_ATTRIBUTES` adds.\n",
+                 `host.name`, `k8s.node.name` (`--node-name`) and what `OTEL_RESOURCE_ATTRIBUTES` adds.\n",
             );
         }
     }
@@ -187,13 +188,17 @@ pub fn markdown() -> String {
     bounds(&mut text);
     text.push_str(RESOURCE);
     text.push_str(LOGS);
-    text.push_str(&PROMETHEUS.replace("%PROMOTED%", &promoted()));
+    text.push_str(
+        &PROMETHEUS
+            .replace("%PROMOTED%", &labels(&PROMOTED))
+            .replace("%OF_AGENT%", &labels(&PROMOTED_OF_AGENT)),
+    );
     text.push_str(SETTINGS);
     text
 }
 
-fn promoted() -> String {
-    let labels = PROMOTED.iter().map(|key| format!("`{}`", key.replace('.', "_")));
+fn labels(keys: &[&str]) -> String {
+    let labels = keys.iter().map(|key| format!("`{}`", key.replace('.', "_")));
     labels.collect::<Vec<_>>().join(", ")
 }
 

@@ -15,7 +15,11 @@ use crate::{
 };
 
 fn page() -> Page {
-    let host = config::HostFacts { name: Some("test-host".to_owned()), ..config::HostFacts::default() };
+    let host = config::HostFacts {
+        name: Some("test-host".to_owned()),
+        node: Some("test-node".to_owned()),
+        ..config::HostFacts::default()
+    };
     let resolved = config::resolve(&|_| None, &Overrides::default(), host).unwrap();
     Page::new(&resolved.config, Arc::new(AgentCounters::default()))
 }
@@ -92,6 +96,18 @@ fn the_resource_is_in_target_info_and_what_is_promoted_on_every_series() {
     let expected = "instance=\"instance-7\",job=\"sales/shop-7\",service_instance_id=\"instance-7\",\
                     service_name=\"shop-7\",service_namespace=\"sales\",service_version=\"1.2.3\"";
     assert_eq!(labels, expected);
+}
+
+#[test]
+fn every_series_of_the_agent_names_its_host_and_node() {
+    let text = scrape(&page(), at(60), vec![process(7)]);
+    let of_agent: Vec<_> = series(&text).into_iter().filter(|s| s.contains("job=\"nodeprobe\"")).collect();
+    assert!(of_agent.len() > 10, "{of_agent:?}");
+    for series in of_agent {
+        for label in ["host_name=\"test-host\"", "k8s_node_name=\"test-node\""] {
+            assert_eq!(series.matches(label).count(), 1, "{label} in {series}");
+        }
+    }
 }
 
 #[test]
