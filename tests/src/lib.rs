@@ -37,6 +37,7 @@ pub mod containers;
 pub mod contract;
 pub mod drawing;
 pub mod exec_trace;
+pub mod held_thread;
 pub mod json_lines;
 pub mod load;
 pub mod memory_group;

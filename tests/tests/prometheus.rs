@@ -3,9 +3,9 @@
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nodeprobe_tests::{
@@ -13,18 +13,22 @@ use nodeprobe_tests::{
     agent::Daemon,
     assert_within,
     collector::{Rotel, executable, free_port},
+    held_thread::HeldThread,
     on_one_node,
     rotel_log::Metric,
     skip::skip,
-    wait::eventually,
+    wait::{eventually, observe_for},
     workload::number,
 };
 
 on_one_node!(Node::of_major(24) => a_scrape_agrees_with_node_and_with_otlp);
+on_one_node!(Node::of_major(22) => a_daemon_whose_main_thread_hangs_is_not_healthy);
 on_one_node!(Node::of_major(22) => a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STALLS: &str = "nodeprobe_eventloop_stall_duration_seconds";
+/// With an export interval of a second.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 const TEXT: &str = "text/plain;version=0.0.4";
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -202,5 +206,35 @@ fn a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended(node: &No
     }
     assert!(sum(&text, "nodeprobe_agent_processes", &node).is_some(), "{text}");
     assert!(!text.contains("job=\"checkout\""), "not even target_info is left");
+    daemon.end();
+}
+
+/// Also while it is scraped. A collector that takes everything and never answers is no hang.
+fn a_daemon_whose_main_thread_hangs_is_not_healthy(node: &Node) {
+    let _idle = Workload::idle(node);
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let endpoint = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let (mut daemon, port) =
+        start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_METRIC_EXPORT_INTERVAL", "1000")]);
+    let health = || ask(port, "/healthz", "").expect("health is told");
+    // Longer than what is too long, and with every export failing.
+    let well = Instant::now() + HANGS_AFTER + Duration::from_secs(5);
+    while Instant::now() < well {
+        assert_eq!(health(), (200, "ok\n".to_owned()), "{}", daemon.stderr());
+        observe_for(Duration::from_secs(1));
+    }
+    assert!(daemon.stderr().contains("totals are kept"), "no export succeeds: {}", daemon.stderr());
+    let held = HeldThread::main_of(daemon.pid());
+    let (began, patience) = (Instant::now(), HANGS_AFTER + PATIENCE);
+    let body = eventually("a daemon that is not healthy", patience, || {
+        scrape(port, TEXT);
+        observe_for(Duration::from_millis(500));
+        let (status, body) = health();
+        (status == 503).then_some(body)
+    });
+    assert!(began.elapsed() > HANGS_AFTER - Duration::from_secs(5), "after {:?}", began.elapsed());
+    assert!(body.contains("no reading has finished"), "{body}");
+    drop(held);
+    eventually("a daemon that has come back", PATIENCE, || (health().0 == 200).then_some(()));
     daemon.end();
 }

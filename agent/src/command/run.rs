@@ -17,6 +17,7 @@ use crate::{
     agent::Agent,
     cli::{Cluster, Kubernetes, Otlp, Run},
     export::{
+        heartbeat::Heartbeat,
         otlp::{Config, Exporter, Overrides, config, config::HostFacts},
         prometheus::{ListenError, Page, Server, Site},
         readings::Readings,
@@ -52,12 +53,14 @@ pub fn run(arguments: &Run) -> Outcome {
     let counters = Arc::new(AgentCounters::default());
     // Before the probes: a port that is taken is an error at once, and whoever asks meanwhile hears that we work.
     let scraped = arguments.prometheus.or(config.prometheus);
-    let scraped =
-        scraped.map(|address| Scraped::listen(&runtime, address, &config, &counters)).transpose()?;
+    let heartbeat = Arc::new(Heartbeat::every(config.interval));
+    let scraped = scraped
+        .map(|address| Scraped::listen(&runtime, address, &config, &counters, &heartbeat))
+        .transpose()?;
     let agent = observe(&arguments.observe.into(), None)?;
     let outcome = runtime.block_on(async {
         let cluster = cluster.map(|settings| (kubernetes::start(&settings), settings));
-        serve(agent, &config, counters, Names::new(cluster), scraped, signals).await
+        serve(agent, &config, counters, Names::new(cluster), scraped, heartbeat, signals).await
     });
     // Nothing that hangs in a system call may keep the process from ending.
     runtime.shutdown_background();
@@ -96,6 +99,7 @@ impl Scraped {
         address: SocketAddr,
         config: &Config,
         counters: &Arc<AgentCounters>,
+        heartbeat: &Arc<Heartbeat>,
     ) -> Result<Self, ListenError> {
         let server = runtime.block_on(Server::bind(address))?;
         let address = server.address().unwrap_or(address);
@@ -104,7 +108,7 @@ impl Scraped {
             tracing::warn!("whoever reaches this host can read them: there is neither TLS nor a password");
         }
         let page = Arc::new(Page::new(config, Arc::clone(counters)));
-        let site = Arc::new(Site::new(Arc::clone(&page)));
+        let site = Arc::new(Site::new(Arc::clone(&page), Arc::clone(heartbeat)));
         runtime.spawn(server.serve(Arc::clone(&site)));
         Ok(Self { page, site })
     }
@@ -147,6 +151,7 @@ async fn serve(
     counters: Arc<AgentCounters>,
     names: Names,
     scraped: Option<Scraped>,
+    heartbeat: Arc<Heartbeat>,
     mut signals: EndSignals,
 ) -> Outcome {
     let mut exporter = Exporter::new(config, Arc::clone(&counters))?;
@@ -162,7 +167,7 @@ async fn serve(
     }
     let page = scraped.as_ref().map(|scraped| Arc::clone(&scraped.page));
     let names = Mutex::new(names);
-    let readings = Arc::new(Readings::new(page, move || {
+    let readings = Arc::new(Readings::new(page, heartbeat, move || {
         counters.probes_attached.store(agent.probes_attached(), Relaxed);
         names.lock().unwrap_or_else(PoisonError::into_inner).complete(agent.snapshot())
     }));

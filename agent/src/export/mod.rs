@@ -7,6 +7,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod families;
+pub mod heartbeat;
 pub mod otlp;
 pub mod prometheus;
 pub mod readings;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::prometheus::Page;
+use super::{heartbeat::Heartbeat, prometheus::Page};
 use crate::model::Snapshot;
 
 /// Snapshots that may wait for an exporter that hangs at its collector. A snapshot has 14 KiB of every loop thread, so
@@ -17,13 +17,18 @@ const MOST_WAITING: usize = 4;
 pub struct Readings {
     read: Box<dyn Fn() -> Snapshot + Send + Sync>,
     page: Option<Arc<Page>>,
+    heartbeat: Arc<Heartbeat>,
     /// Not yet seen by the exporter. Held while one is read, so that they stay in their order.
     waiting: Mutex<VecDeque<Snapshot>>,
 }
 
 impl Readings {
-    pub fn new(page: Option<Arc<Page>>, read: impl Fn() -> Snapshot + Send + Sync + 'static) -> Self {
-        Self { read: Box::new(read), page, waiting: Mutex::default() }
+    pub fn new(
+        page: Option<Arc<Page>>,
+        heartbeat: Arc<Heartbeat>,
+        read: impl Fn() -> Snapshot + Send + Sync + 'static,
+    ) -> Self {
+        Self { read: Box::new(read), page, heartbeat, waiting: Mutex::default() }
     }
 
     /// For a scrape. Blocks for as long as a snapshot takes.
@@ -50,6 +55,7 @@ impl Readings {
             page.observe(&snapshot);
         }
         waiting.push_back(snapshot);
+        self.heartbeat.beat();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Snapshot>> {

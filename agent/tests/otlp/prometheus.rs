@@ -15,6 +15,7 @@ use std::{
 use flate2::read::GzDecoder;
 use nodeprobe::{
     export::{
+        heartbeat::Heartbeat,
         prometheus::{Page, Server, Site},
         readings::Readings,
     },
@@ -46,14 +47,20 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::with(Heartbeat::every(Duration::from_secs(15))).await
+    }
+
+    async fn with(heartbeat: Heartbeat) -> Self {
+        let heartbeat = Arc::new(heartbeat);
         let reads = Arc::new(AtomicUsize::new(0));
         let page = Arc::new(Page::new(&configured(&[]), Arc::new(AgentCounters::default())));
         let counted = Arc::clone(&reads);
-        let readings = Arc::new(Readings::new(Some(Arc::clone(&page)), move || {
+        let readings = Readings::new(Some(Arc::clone(&page)), Arc::clone(&heartbeat), move || {
             counted.fetch_add(1, Relaxed);
             now(vec![process(4711)])
-        }));
-        let site = Arc::new(Site::new(page));
+        });
+        let readings = Arc::new(readings);
+        let site = Arc::new(Site::new(page, heartbeat));
         let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = server.address().unwrap();
         tokio::spawn(server.serve(Arc::clone(&site)));
@@ -194,7 +201,7 @@ async fn the_page_says_what_goes_out_by_otlp() {
 
     let page = Arc::new(Page::new(&configured(&[]), Arc::new(AgentCounters::default())));
     let (observed, read) = (Arc::clone(&page), snapshot.clone());
-    let site = Arc::new(Site::new(page));
+    let site = Arc::new(Site::new(page, Arc::new(Heartbeat::every(Duration::from_secs(15)))));
     site.open(Arc::new(move || observed.observe(&read)));
     let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     let url = format!("http://{}/metrics", server.address().unwrap());
@@ -278,6 +285,33 @@ async fn it_is_healthy_at_once_and_ready_when_there_is_something_to_read() {
     for path in ["/readyz", "/metrics", "/healthz", "/"] {
         assert!(served.ask("GET", path, "").await.0.starts_with("http/1.1 200"), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_not_healthy_while_no_reading_finishes() {
+    let served = Served::with(Heartbeat::within(Duration::from_millis(1500))).await;
+    let health = || served.ask("GET", "/healthz", "");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(health().await.0.starts_with("http/1.1 200"), "the probes are still being attached");
+    served.readings.read();
+    assert!(health().await.0.starts_with("http/1.1 200"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (head, body) = health().await;
+    assert!(
+        head.starts_with("http/1.1 503") && body.contains("no reading has finished for 2 s"),
+        "{head} {body}"
+    );
+    // Scrapes read as well, until the exporter has to be waited for: then a page alone is no sign of life.
+    served.open();
+    for _ in 0..4 {
+        served.readings.read_for_page();
+        assert!(health().await.0.starts_with("http/1.1 200"));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(served.ask("GET", "/metrics", "").await.0.starts_with("http/1.1 200"));
+    assert!(health().await.0.starts_with("http/1.1 503"));
+    served.readings.read();
+    assert!(health().await.0.starts_with("http/1.1 200"), "it has come back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ use hyper::{Method, StatusCode, body::Bytes};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{accept::Format, page::Page};
+use crate::export::heartbeat::Heartbeat;
 
 /// Scrapes that come faster share what was read: a snapshot takes the lock that the probes' events need, too.
 const SHARED_FOR: Duration = Duration::from_secs(1);
@@ -18,9 +19,10 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 /// Reads a snapshot and hands it to all who have to see it, the page among them. Blocks.
 pub type Read = dyn Fn() + Send + Sync;
 
-/// The pages, and whether there is anything on them yet.
+/// The pages, whether there is anything on them yet, and whether what makes them still works.
 pub struct Site {
     page: Arc<Page>,
+    heartbeat: Arc<Heartbeat>,
     read: OnceLock<Arc<Read>>,
     /// Held while a page is made, so that one is made at a time.
     made: Mutex<Made>,
@@ -61,8 +63,8 @@ const PATHS: &str = "there is /metrics for Prometheus, /healthz and /readyz\n";
 const STARTING: &str = "not ready: nodeprobe is still attaching its probes\n";
 
 impl Site {
-    pub fn new(page: Arc<Page>) -> Self {
-        Self { page, read: OnceLock::new(), made: Mutex::default() }
+    pub fn new(page: Arc<Page>, heartbeat: Arc<Heartbeat>) -> Self {
+        Self { page, heartbeat, read: OnceLock::new(), made: Mutex::default() }
     }
 
     /// Everything is attached and a first snapshot was read: from now on there are metrics.
@@ -79,12 +81,22 @@ impl Site {
             return Answer::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD do anything here\n");
         }
         match (path, self.read.get()) {
-            ("/healthz", _) => Answer::new(StatusCode::OK, "ok\n"),
+            ("/healthz", _) => self.health(),
             ("/", _) => Answer::new(StatusCode::OK, PATHS),
             (_, None) => Answer::new(StatusCode::SERVICE_UNAVAILABLE, STARTING),
             ("/readyz", Some(_)) => Answer::new(StatusCode::OK, "ready\n"),
             (_, Some(read)) => self.metrics(Arc::clone(read), method, wanted).await,
         }
+    }
+
+    /// Who serves this and who observes are different threads, so that one answers for the other.
+    fn health(&self) -> Answer {
+        let Some(silence) = self.heartbeat.silence() else { return Answer::new(StatusCode::OK, "ok\n") };
+        let sentence = format!("no reading has finished for {} s: nodeprobe hangs", silence.as_secs());
+        // Whoever restarts it for that leaves the log behind.
+        tracing::error!("{sentence}");
+        let body = Bytes::from(format!("not healthy: {sentence}\n"));
+        Answer { body, ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, "") }
     }
 
     async fn metrics(&self, read: Arc<Read>, method: &Method, wanted: Wanted) -> Answer {

@@ -96,8 +96,9 @@ const PROMETHEUS: &str = "
 
 `--prometheus 127.0.0.1:9464`, `NODEPROBE_PROMETHEUS` or `OTEL_METRICS_EXPORTER=prometheus` serves the same metrics at `/metrics`,
 beside OTLP or instead of it (`OTEL_METRICS_EXPORTER=none`), as Prometheus' text format 0.0.4 or OpenMetrics 1.0.0, whichever the
-`Accept` header asks for. `/healthz` answers 200 while nodeprobe works, `/readyz` once the probes are attached and a first snapshot
-was read, and 503 before. `9464` or `:9464` is loopback; it listens on all addresses only where `0.0.0.0:9464` or `[::]:9464` says
+`Accept` header asks for. `/healthz` answers 200 while nodeprobe works, and 503 once no reading has finished for three export intervals,
+30 s at least: it hangs. A collector that is slow or away does not count. `/readyz` answers 200 once the probes are attached and a first
+snapshot was read, and 503 before. `9464` or `:9464` is loopback; it listens on all addresses only where `0.0.0.0:9464` or `[::]:9464` says
 so. There is neither TLS nor a password.
 
 ```yaml
