@@ -312,6 +312,10 @@ pub struct Otlp {
     /// `otlp`, `console`, `prometheus` or `none` [`OTEL_METRICS_EXPORTER`]
     #[arg(long = "otlp-exporter", value_name = "EXPORTER")]
     pub exporter: Option<String>,
+    /// `off`: no metrics of processes under names of OpenTelemetry's conventions (`nodejs.*`, `v8js.*`, `process.*`), for
+    /// applications that export these themselves; also on the page for Prometheus [`NODEPROBE_SEMCONV_METRICS`; default on]
+    #[arg(long = "semconv-metrics", value_name = "WHEN", value_parser = ["on", "off"])]
+    pub semconv_metrics: Option<String>,
     /// Also send every stall as a log record, 10 a minute per process at most [`NODEPROBE_STALL_LOGS`]
     #[arg(long = "otlp-stall-logs")]
     pub stall_logs: bool,

@@ -136,6 +136,28 @@ fn labels_are_there_however_the_metrics_came() {
     }
 }
 
+/// docs/metrics.md says which alerts are lost with `--semconv-metrics off`.
+#[test]
+fn alerts_that_need_names_of_the_conventions_are_named() {
+    let own = |metric: &str| metric.starts_with("nodeprobe_");
+    let needs = |expression: &str, of_others: &dyn Fn(&str) -> bool| {
+        names(expression).selectors.iter().any(|selector| of_others(&selector.metric))
+    };
+    let recorded: BTreeSet<String> = rules("recording")
+        .into_iter()
+        .filter(|rule| needs(&rule.expression, &|metric| !own(metric)))
+        .map(|rule| rule.name)
+        .collect();
+    let is_lost = |metric: &str| recorded.contains(metric) || !(own(metric) || metric.contains(':'));
+    let text = read("docs/metrics.md");
+    let section = text.split_once("## Beside the application").expect("metrics.md has the section").1;
+    let section = section.split_once("\n## ").expect("a section follows").0;
+    for rule in rules("alerts") {
+        let is_named = section.contains(&format!("`{}`", rule.name));
+        assert_eq!(is_named, needs(&rule.expression, &is_lost), "{}: {}", rule.name, rule.expression);
+    }
+}
+
 #[test]
 fn every_metric_is_used() {
     let used: BTreeSet<String> = all_expressions()

@@ -21,7 +21,7 @@ fn everything() -> Value {
             "endpoint": "https://collector.monitoring:4317", "protocol": "grpc", "interval": 30,
             "temporality": "delta", "stallLogs": true, "headers": {"existingSecret": "otlp"},
         },
-        "stacks": false, "extraArgs": ["--otlp-compression=gzip"], "extraEnv": [{"name": "X", "value": "y"}],
+        "semconvMetrics": false, "stacks": false, "extraArgs": ["--otlp-compression=gzip"], "extraEnv": [{"name": "X", "value": "y"}],
         "extraCapabilities": ["SYS_RESOURCE"], "seLinuxOptions": {"type": "spc_t"},
         "volumes": [{"name": "ca", "secret": {"secretName": "ca"}}],
         "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": true}],

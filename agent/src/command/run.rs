@@ -126,6 +126,7 @@ fn overrides(flags: &Otlp) -> Overrides {
         temporality,
         interval,
         exporter,
+        semconv_metrics,
         stall_logs,
     } = flags;
     Overrides {
@@ -139,6 +140,7 @@ fn overrides(flags: &Otlp) -> Overrides {
         temporality: temporality.clone(),
         interval_ms: interval.map(|interval| interval.as_millis().to_string()),
         exporter: exporter.clone(),
+        semconv_metrics: semconv_metrics.clone(),
         // Not given, the variable decides.
         stall_logs: stall_logs.then(|| "true".to_owned()),
         ..Overrides::default()

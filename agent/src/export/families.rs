@@ -113,8 +113,9 @@ fn since(earlier: SystemTime, later: SystemTime) -> Number {
     Number::Real(later.duration_since(earlier).unwrap_or(Duration::ZERO).as_secs_f64())
 }
 
-/// Everything there is to tell of a process, in the order of the catalogue.
-pub(super) fn families(process: &ProcessState) -> Vec<Family<'_>> {
+/// Everything there is to tell of a process, in the order of the catalogue. Without `semconv` only what nobody else can tell: not the
+/// names of the conventions.
+pub(super) fn families(process: &ProcessState, semconv: bool) -> Vec<Family<'_>> {
     let mut found = Vec::new();
     event_loop(process, &mut found);
     gc(process, &mut found);
@@ -124,6 +125,7 @@ pub(super) fn families(process: &ProcessState) -> Vec<Family<'_>> {
     stdio(process, &mut found);
     whole_process(process, &mut found);
     startup(process, &mut found);
+    found.retain(|family| semconv || !family.metric.is_of_the_conventions());
     found
 }
 

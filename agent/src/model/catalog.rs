@@ -603,6 +603,11 @@ pub const ALL: [&Metric; 39] = [
 ];
 
 impl Metric {
+    /// Whether the name is one of the semantic conventions, under which the application may export the same thing.
+    pub fn is_of_the_conventions(&self) -> bool {
+        !self.name.starts_with("nodeprobe.")
+    }
+
     /// The name after the default translation to Prometheus (`UnderscoreEscapingWithSuffixes`); a histogram
     /// gets `_bucket`, `_sum` and `_count` behind it.
     pub fn prometheus_name(&self) -> String {

@@ -52,6 +52,10 @@
   value: {{ .Values.maxThreads | int | quote }}
 - name: NODEPROBE_MAX_OVERHEAD
   value: {{ .Values.maxOverhead | quote }}
+{{- if not .Values.semconvMetrics }}
+- name: NODEPROBE_SEMCONV_METRICS
+  value: "off"
+{{- end }}
 {{- if not .Values.stacks }}
 - name: NODEPROBE_NO_STACKS
   value: "true"

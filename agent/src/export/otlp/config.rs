@@ -101,6 +101,8 @@ pub struct Config {
     pub logs: Option<Logs>,
     pub temporality: Temporality,
     pub histograms: HistogramAggregation,
+    /// Export metrics of processes whose names are those of the semantic conventions, which the application may export, too.
+    pub semconv_metrics: bool,
     pub interval: Duration,
     /// For one export with all its requests; never longer than the interval.
     pub export_timeout: Duration,
@@ -154,6 +156,7 @@ pub struct Overrides {
     pub client_certificate: Option<String>,
     pub temporality: Option<String>,
     pub histogram_aggregation: Option<String>,
+    pub semconv_metrics: Option<String>,
     pub interval_ms: Option<String>,
     pub exporter: Option<String>,
     pub stall_logs: Option<String>,
@@ -223,6 +226,13 @@ pub fn resolve(
         HistogramAggregation::ExplicitBucket,
         "explicit_bucket_histogram",
     );
+    let semconv_metrics = reader.value(
+        Flag("--semconv-metrics", overrides.semconv_metrics.as_deref()),
+        &["NODEPROBE_SEMCONV_METRICS"],
+        values::on_off,
+        true,
+        "on",
+    );
     // Not the specification's minute: dashboards and alerts expect the resolution of a Prometheus scrape.
     let interval = reader.value(
         Flag("--otlp-interval-ms", overrides.interval_ms.as_deref()),
@@ -252,6 +262,7 @@ pub fn resolve(
         logs,
         temporality,
         histograms,
+        semconv_metrics,
         interval,
         export_timeout: export_timeout.min(interval),
         agent_service_name,

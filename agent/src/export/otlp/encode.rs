@@ -42,6 +42,7 @@ impl Batch {
 pub(super) struct Encoder {
     pub(super) temporality: Temporality,
     pub(super) histograms: HistogramAggregation,
+    pub(super) semconv: bool,
     pub(super) host: HostAttributes,
 }
 
@@ -80,7 +81,10 @@ impl Encoder {
             resource: Some(resource(&self.host.of_process(process.id, &process.identity, process.started))),
             scope_metrics: vec![ScopeMetrics {
                 scope: Some(scope),
-                metrics: families(process).iter().map(|family| self.metric(process, family)).collect(),
+                metrics: families(process, self.semconv)
+                    .iter()
+                    .map(|family| self.metric(process, family))
+                    .collect(),
                 schema_url: catalog::SCHEMA_URL.to_owned(),
             }],
             schema_url: catalog::SCHEMA_URL.to_owned(),

@@ -36,6 +36,7 @@ impl ProcessMetrics {
             encoder: Encoder {
                 temporality: config.temporality,
                 histograms: config.histograms,
+                semconv: config.semconv_metrics,
                 host: HostAttributes::new(config),
             },
             state: State::new(config.temporality),

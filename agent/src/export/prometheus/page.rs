@@ -31,6 +31,7 @@ pub struct Page {
     host: HostAttributes,
     agent: ResourceAttributes,
     counters: Arc<AgentCounters>,
+    semconv: bool,
     inner: Mutex<Inner>,
 }
 
@@ -50,6 +51,7 @@ impl Page {
             host: HostAttributes::new(config),
             agent: attributes::of_agent(config),
             counters,
+            semconv: config.semconv_metrics,
             inner: Mutex::new(Inner {
                 totals: State::new(Temporality::Cumulative),
                 distinct: BTreeSet::new(),
@@ -94,7 +96,7 @@ impl Page {
             // A pid that was given again before the last values of its first process were scraped.
             if taken.insert((key.clone(), distinct.then_some(process.id.pid))) {
                 let more: &[&str] = if distinct { &[DISTINCTION] } else { &[] };
-                add(&key, attributes, more, &families(process));
+                add(&key, attributes, more, &families(process, self.semconv));
             } else {
                 tracing::debug!(target.pid = process.id.pid, "another process of this pid is on the page");
             }

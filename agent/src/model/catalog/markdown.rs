@@ -129,6 +129,27 @@ ended is on one more page, with its last values; what nobody scraped within five
 answer, a page may be as old as the export timeout.
 ";
 
+const BESIDE: &str = "
+## Beside the application's own metrics
+
+An application that is instrumented itself may export some names of the semantic conventions, too (the first three come with
+`@opentelemetry/instrumentation-runtime-node`): %CONVENTIONS%. Where its Resource is also the same, because
+`OTEL_RESOURCE_ATTRIBUTES` of the process gives it a `service.instance.id`, a database may hold both for one:
+
+- `nodejs.eventloop.*` of nodeprobe have the attribute `nodeprobe.thread.type`, so they are series of their own, but a sum over all is
+  twice as high.
+- `v8js.gc.duration` and `process.*` have nothing in their attributes that tells whose they are: two writers of one series, whose
+  values alternate or are refused.
+
+The scope of nodeprobe's is `nodeprobe` (the label `otel_scope_name`, where the way to the database keeps scopes), and
+`telemetry.sdk.name` of its Resource is `nodeprobe`, too.
+
+`--semconv-metrics off` or `NODEPROBE_SEMCONV_METRICS=off` leaves these names out for all processes, by OTLP and on the page; what
+begins with `nodeprobe.` remains, and nodeprobe's metrics of itself. Panels of these names and of shares of the observed time then have
+no data, and the alerts `NodejsEventLoopStalled`, `NodejsEventLoopSaturated` and `NodejsMemoryNearContainerLimit` cannot fire. Findings
+and the alerts on them do not need them. nodeprobe cannot tell by itself which processes export them.
+";
+
 const SETTINGS: &str = "
 ## Environment variables
 
@@ -153,6 +174,7 @@ and ignored.
 | `OTEL_METRICS_EXPORTER` | `otlp`, `console`, `prometheus`, `none`, or a list | `otlp` |
 | `NODEPROBE_PROMETHEUS` | address and port of the page for Prometheus, see above; goes before the next two | |
 | `OTEL_EXPORTER_PROMETHEUS_HOST`, `OTEL_EXPORTER_PROMETHEUS_PORT` | with `OTEL_METRICS_EXPORTER=prometheus`: an IP address or `localhost`, and a port | `localhost`, `9464` |
+| `NODEPROBE_SEMCONV_METRICS` | `on`, `off`: no metrics of processes under names that they may export themselves, see above | `on` |
 | `NODEPROBE_STALL_LOGS` | `true`: every stall also as a log record, see above | `false` |
 | `OTEL_LOGS_EXPORTER` | where these go: `otlp`, `console`, `none`, or a list | `otlp` |
 | `OTEL_SDK_DISABLED` | `true`: nothing is exported; the page of `NODEPROBE_PROMETHEUS` is served all the same | `false` |
@@ -194,6 +216,7 @@ pub fn markdown() -> String {
             .replace("%PROMOTED%", &labels(&PROMOTED))
             .replace("%OF_AGENT%", &labels(&PROMOTED_OF_AGENT)),
     );
+    text.push_str(&BESIDE.replace("%CONVENTIONS%", &of_the_conventions()));
     text.push_str(SETTINGS);
     text
 }
@@ -201,6 +224,11 @@ pub fn markdown() -> String {
 fn labels(keys: &[&str]) -> String {
     let labels = keys.iter().map(|key| format!("`{}`", key.replace('.', "_")));
     labels.collect::<Vec<_>>().join(", ")
+}
+
+fn of_the_conventions() -> String {
+    let found = ALL.iter().filter(|metric| metric.is_of_the_conventions());
+    found.map(|metric| format!("`{}`", metric.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn row(text: &mut String, metric: &Metric) {

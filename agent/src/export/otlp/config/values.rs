@@ -152,6 +152,14 @@ pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+pub(super) fn on_off(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("`on` or `off`"),
+    }
+}
+
 pub(super) fn milliseconds(text: &str) -> Result<Duration, &'static str> {
     match text.parse() {
         // A day: beyond it lies a slip of the pen, and sums of durations must not overflow.

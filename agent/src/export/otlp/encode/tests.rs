@@ -34,7 +34,7 @@ impl Exporter {
     }
 
     fn shaped(temporality: Temporality, histograms: HistogramAggregation) -> Self {
-        let encoder = Encoder { temporality, histograms, host: HostAttributes::default() };
+        let encoder = Encoder { temporality, histograms, semconv: true, host: HostAttributes::default() };
         Self { encoder, state: State::new(temporality) }
     }
 
@@ -277,6 +277,22 @@ fn a_clock_that_was_set_back_never_ends_a_point_before_its_start() {
     let encoded = Exporter::new(Temporality::Cumulative).export_one(at(5), process(7), true);
     let turns = point(&encoded, "nodeprobe.eventloop.iteration.duration", &["main"]);
     assert_eq!((turns.start_s, turns.end_s), (5, 5));
+}
+
+#[test]
+fn names_that_the_application_may_export_can_be_left_out() {
+    let names = |semconv: bool| -> Vec<String> {
+        let mut exporter = Exporter::new(Temporality::Cumulative);
+        exporter.encoder.semconv = semconv;
+        let encoded = exporter.export_one(at(20), process(7), true);
+        encoded.scope_metrics[0].metrics.iter().map(|metric| metric.name.clone()).collect()
+    };
+    let (all, own) = (names(true), names(false));
+    let of_others =
+        |name: &&String| ["nodejs.", "v8js.", "process."].iter().any(|begin| name.starts_with(begin));
+    assert_eq!(all.iter().filter(of_others).count(), 6, "{all:?}");
+    assert_eq!(own.iter().filter(of_others).count(), 0, "{own:?}");
+    assert!(own.iter().all(|name| name.starts_with("nodeprobe.")) && own.len() == all.len() - 6, "{own:?}");
 }
 
 #[test]

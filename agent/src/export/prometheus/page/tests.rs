@@ -15,12 +15,16 @@ use crate::{
 };
 
 fn page() -> Page {
+    page_with(&Overrides::default())
+}
+
+fn page_with(overrides: &Overrides) -> Page {
     let host = config::HostFacts {
         name: Some("test-host".to_owned()),
         node: Some("test-node".to_owned()),
         ..config::HostFacts::default()
     };
-    let resolved = config::resolve(&|_| None, &Overrides::default(), host).unwrap();
+    let resolved = config::resolve(&|_| None, overrides, host).unwrap();
     Page::new(&resolved.config, Arc::new(AgentCounters::default()))
 }
 
@@ -108,6 +112,17 @@ fn every_series_of_the_agent_names_its_host_and_node() {
             assert_eq!(series.matches(label).count(), 1, "{label} in {series}");
         }
     }
+}
+
+#[test]
+fn names_that_the_application_may_export_can_be_left_out_but_those_of_the_agent_stay() {
+    let overrides = Overrides { semconv_metrics: Some("off".to_owned()), ..Overrides::default() };
+    let text = scrape(&page_with(&overrides), at(60), vec![process(7)]);
+    assert!(!text.contains("\nnodejs_") && !text.contains("\nv8js_"), "{text}");
+    for (label, samples_of_it) in [("job=\"sales/shop-7\"", 0), ("job=\"nodeprobe\"", 1)] {
+        assert_eq!(samples(&text, "process_memory_usage_bytes", &[label]).len(), samples_of_it, "{label}");
+    }
+    assert_eq!(samples(&text, "nodeprobe_heap_used_bytes", &["job=\"sales/shop-7\""]).len(), 1);
 }
 
 #[test]
