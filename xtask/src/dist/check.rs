@@ -14,6 +14,9 @@ const EXPOSURE: &str = "35";
 const UNWANTED: [&str; 12] =
     ["sh", "bash", "dash", "busybox", "toybox", "apt", "dpkg", "apk", "rpm", "dnf", "ld-linux", "ld-musl"];
 
+/// What docs/kubernetes.md says of the image, with room for a little more. Every node pulls it.
+const IMAGE_MOST_MB: f64 = 25.0;
+
 pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
     let mut sums = Command::new("sha256sum");
     sums.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(&release.dir);
@@ -32,6 +35,7 @@ pub(super) fn run(workspace: &Workspace, release: &Release) -> Result<()> {
     unit(&tree)?;
     deb::run(release)?;
     contents(&release.dir.join("rootfs"))?;
+    size(fs::metadata(release.path(".image.tar"))?.len())?;
     container::run(workspace, release)?;
     fs::remove_dir_all(&unpacked)?;
     eprintln!("xtask: what was made works as far as it could be tried");
@@ -89,6 +93,16 @@ fn unit(tree: &Path) -> Result<()> {
     Ok(())
 }
 
+fn size(bytes: u64) -> Result<()> {
+    let mb = bytes as f64 / 1e6;
+    ensure!(
+        mb <= IMAGE_MOST_MB,
+        "the image has {mb:.1} MB, which is more than {IMAGE_MOST_MB} MB: find out what has grown, or change \
+         IMAGE_MOST_MB, docs/kubernetes.md and CHANGELOG.md"
+    );
+    Ok(())
+}
+
 /// One program, and nothing that could start another one.
 fn contents(root: &Path) -> Result<()> {
     let mut find = Command::new("find");
@@ -104,4 +118,16 @@ fn contents(root: &Path) -> Result<()> {
     let found: Vec<_> = all.lines().filter(unwanted).collect();
     ensure!(found.is_empty(), "in the image: {found:?}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_has_grown_too_much_is_refused() {
+        assert!(size(24_999_999).is_ok());
+        let error = size(25_100_000).unwrap_err().to_string();
+        assert!(error.contains("25.1 MB"), "{error}");
+    }
 }
