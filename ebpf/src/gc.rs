@@ -71,7 +71,7 @@ pub(crate) fn gc_start(ctx: ProbeContext) -> u32 {
             return 0;
         }
         // Higher in the stack than the open one: that frame is gone and its end was not seen.
-        emit::lost(DropReason::GcUnmatched);
+        abandon(thread);
     }
     thread.gc_active = 1;
     thread.gc_depth = 0;
@@ -245,6 +245,7 @@ fn tracer_field(tracer: u64, offset: u16) -> u64 {
 pub(crate) fn abandon(thread: &mut ThreadRecord) {
     if thread.gc_active != 0 {
         thread.gc_active = 0;
+        thread.collected_to_bytes = 0;
         emit::lost(DropReason::GcUnmatched);
     }
 }
@@ -273,6 +274,11 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
     thread.last_gc_before_bytes[index] = before;
     thread.last_gc_after_bytes[index] = after;
     thread.last_gc_end_ns[index] = thread.gc_start_ns + duration_ns;
+    if before != 0 && thread.collected_to_bytes != 0 {
+        // Less is there where V8 has given back what it had not used, or swept in between.
+        thread.allocated_bytes += before.saturating_sub(thread.collected_to_bytes);
+    }
+    thread.collected_to_bytes = after;
     if after != 0 {
         thread.heap_used_bytes = after;
     }

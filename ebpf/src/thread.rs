@@ -166,6 +166,10 @@ wire_record! {
         pub last_gc_after_bytes: [u64; GC_KINDS],
         /// When it ended.
         pub last_gc_end_ns: [u64; GC_KINDS],
+        /// Heap after the last pause of any kind; 0 = not known.
+        pub collected_to_bytes: u64,
+        /// What was allocated between pauses: by how much the heap before each was greater than after the one before it.
+        pub allocated_bytes: u64,
 
         /// Promises that were rejected without a handler in the turn under way and have none yet: their addresses; 0 = free.
         pub rejected: [u64; REJECTED_SLOTS],
@@ -299,6 +303,8 @@ impl ThreadRecord {
         last_gc_before_bytes: [0; GC_KINDS],
         last_gc_after_bytes: [0; GC_KINDS],
         last_gc_end_ns: [0; GC_KINDS],
+        collected_to_bytes: 0,
+        allocated_bytes: 0,
         rejected: [0; REJECTED_SLOTS],
         rejected_open: 0,
         rejected_moved: 0,

@@ -31,7 +31,7 @@ const REPORT: [(&str, Type, Null); 4] = [
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 43] = [
+const PROCESS: [(&str, Type, Null); 45] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -42,8 +42,10 @@ const PROCESS: [(&str, Type, Null); 43] = [
     ("/cpu_ratio", Number, Allowed),
     ("/heap/used_bytes", Integer, Allowed),
     ("/heap/limit_bytes", Integer, Allowed),
+    ("/heap/allocated_bytes", Integer, Allowed),
     ("/signals", Object, Never),
     ("/gc/time_ratio", Number, Allowed),
+    ("/allocations", List, Allowed),
     ("/rejections/unhandled", Integer, Allowed),
     ("/rejections/handled_late", Integer, Allowed),
     ("/deopts/eager", Integer, Allowed),
@@ -129,6 +131,8 @@ const CULPRIT: [(&str, Type, Null); 4] = [
     ("/package", Text, Allowed),
 ];
 
+const ALLOCATION: [(&str, Type, Null); 2] = [("/ratio", Ratio, Never), ("/bytes", Integer, Allowed)];
+
 /// Everything in which a report differs from the contract, as sentences; empty when it is kept.
 pub fn violations(report: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -163,6 +167,11 @@ fn check_process(process: &Value, found: &mut Vec<String>) {
         if !matches!(stream["kind"].as_str(), None | Some("pipe" | "file" | "tty" | "socket")) {
             found.push(format!("{place}: unknown kind {}", stream["kind"]));
         }
+    }
+    for allocation in process["allocations"].as_array().into_iter().flatten() {
+        let place = format!("{place} allocation");
+        check(allocation, &place, &CULPRIT, found);
+        check(allocation, &place, &ALLOCATION, found);
     }
     if process["startup"].is_object() {
         check(&process["startup"], &format!("{place} startup"), &STARTUP, found);
@@ -223,7 +232,8 @@ mod tests {
             "processes": [{
                 "pid": 1, "name": "shop-api", "node_version": "24.21.0", "v8_version": null, "container_id": null,
                 "uptime_s": 1.5, "rss_bytes": 1, "cpu_ratio": 0.1,
-                "heap": {"used_bytes": null, "limit_bytes": null},
+                "heap": {"used_bytes": null, "limit_bytes": null, "allocated_bytes": 1000},
+                "allocations": [{"function": "f", "script": "/srv/a.js", "line": 1, "package": null, "ratio": 0.5, "bytes": 500}],
                 "signals": {"event_loop": "ok", "heap": {"unavailable": "the build is stripped"}},
                 "gc": {"time_ratio": 0.0, "pauses": {"minor": pauses, "major": pauses}},
                 "rejections": {"unhandled": 0, "handled_late": 0}, "deopts": {"eager": 0, "lazy": null},
@@ -251,12 +261,13 @@ mod tests {
 
     #[test]
     fn each_defect_is_named() {
-        let defects: [(&str, Value); 6] = [
+        let defects: [(&str, Value); 7] = [
             ("/processes/0/threads/0/event_loop/stalls/top_culprit/line", json!("1")),
             ("/processes/0/threads/0/event_loop/utilization", json!(1.5)),
             ("/processes/0/signals/heap", json!({"unavailable": ""})),
             ("/processes/0/stdio/stdout/kind", json!("fifo")),
             ("/processes/0/pid", Value::Null),
+            ("/processes/0/allocations/0/ratio", Value::Null),
             ("/lost/ring_full", json!(-1)),
         ];
         for (pointer, value) in defects {

@@ -109,7 +109,8 @@ function showProcess(found, recording, buckets) {
     timelinesCard(view),
     heatmapCard(view, buckets),
     graph,
-    memoryCards(view));
+    memoryCards(view),
+    allocationsCard(found) ?? '');
   view.render();
   return () => view.render();
 }

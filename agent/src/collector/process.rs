@@ -288,5 +288,6 @@ fn thread(record: &ThreadRecord, name: String, waiting: bool, moment: &Moment<'_
         async_context: async_context(record, moment),
         modules: modules(record),
         heap_used_bytes: (record.heap_used_bytes != 0).then_some(record.heap_used_bytes),
+        allocated_bytes: record.allocated_bytes,
     }
 }

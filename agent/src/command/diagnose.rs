@@ -145,9 +145,11 @@ impl Patients {
     fn push(&mut self, interval: &Interval) {
         self.judge.push(interval);
         for process in &interval.processes {
-            let window_s = self.judge.history(process.id).map_or(0.0, crate::verdict::History::window_s);
+            let history = self.judge.history(process.id);
+            let window_s = history.map_or(0.0, crate::verdict::History::window_s);
+            let allocations = history.map(crate::verdict::History::allocations).unwrap_or_default();
             let diagnosis = ProcessDiagnosis::new(process, self.judge.findings(process.id), window_s);
-            self.seen.insert(process.id, diagnosis);
+            self.seen.insert(process.id, diagnosis.allocating(&allocations));
         }
     }
 

@@ -303,6 +303,7 @@ fn blank(thread: &Thread) -> Thread {
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,
+        allocated_bytes: 0,
         rejections: Rejections::default(),
         deopts: Deopts::default(),
         pool: Pool::default(),

@@ -41,6 +41,9 @@ pub struct ProcessInterval {
     /// Time for which the main thread was ready to run and had no processor.
     pub run_delay_ns: Option<u64>,
     pub heap_used_bytes: Option<u64>,
+    /// What was allocated in the heap between collections, of which the later one ended in the interval; `None`: there were none,
+    /// or the sizes around them are not known.
+    pub allocated_bytes: Option<u64>,
     pub heap_limit_bytes: Option<u64>,
     pub minor: Pauses,
     pub major: Pauses,
@@ -190,7 +193,7 @@ fn process_between(
     let (mut rejections, mut deopts) = (Rejections::default(), Deopts::default());
     let (mut pool, mut sockets_refused, mut modules) = (Pool::default(), 0, Modules::default());
     let mut drains = Histogram::default();
-    let mut async_context = AsyncContext::default();
+    let (mut async_context, mut allocated_bytes) = (AsyncContext::default(), 0);
     let threads: Vec<ThreadInterval> = later
         .threads
         .iter()
@@ -203,6 +206,7 @@ fn process_between(
             pool.merge(before.map_or(thread.pool, |t| thread.pool.since(t.pool)));
             sockets_refused += thread.sockets_refused.saturating_sub(before.map_or(0, |t| t.sockets_refused));
             drains.merge(&since(before.map(|t| &t.drains), &thread.drains));
+            allocated_bytes += thread.allocated_bytes.saturating_sub(before.map_or(0, |t| t.allocated_bytes));
             async_context
                 .merge(before.map_or(thread.async_context, |t| thread.async_context.since(t.async_context)));
             modules.merge(before.map_or(thread.modules, |t| thread.modules.since(t.modules)));
@@ -234,6 +238,7 @@ fn process_between(
         run_delay_ns: earlier
             .and_then(|earlier| Some(later.run_delay_ns?.saturating_sub(earlier.run_delay_ns?))),
         heap_used_bytes: later.heap_used_bytes(),
+        allocated_bytes: (allocated_bytes > 0).then_some(allocated_bytes),
         heap_limit_bytes: later.identity.heap_limit_bytes,
         minor,
         major,

@@ -232,6 +232,9 @@ pub struct Thread {
     pub minor: Pauses,
     pub major: Pauses,
     pub heap_used_bytes: Option<u64>,
+    /// What was allocated in the heap up to the last collection, as far as the sizes around collections tell; 0 where they are not
+    /// known.
+    pub allocated_bytes: u64,
     pub rejections: Rejections,
     pub deopts: Deopts,
     pub pool: Pool,

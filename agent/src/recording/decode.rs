@@ -220,6 +220,7 @@ impl Tables {
                 used_bytes: used_bytes.map(bounded),
             }),
             heap_used_bytes: line.heap_used_bytes.map(bounded),
+            allocated_bytes: line.allocated_bytes.map(bounded),
             heap_limit_bytes: line.heap_limit_bytes.map(bounded),
             minor: pauses(&line.minor)?,
             major: pauses(&line.major)?,

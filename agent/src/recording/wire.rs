@@ -259,6 +259,8 @@ pub(super) struct ProcessLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_used_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) allocated_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) heap_limit_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) minor: PausesLine,

@@ -10,13 +10,14 @@ use serde::{Serialize, Serializer};
 
 use super::{
     ListingFormat,
-    document::{CulpritReport, SignalReport, of_signals, text},
+    document::{AllocationReport, CulpritReport, SignalReport, is_observed, of_signals, text},
     quantity,
     startup::StartupReport,
     timestamp, to_json,
 };
 use crate::{
-    model::interval::ProcessInterval,
+    model::{Signal, interval::ProcessInterval},
+    stack::allocations::Allocation,
     verdict::{Finding, Severity},
 };
 
@@ -43,6 +44,8 @@ pub struct ProcessDiagnosis {
     pub signals: BTreeMap<&'static str, SignalReport>,
     /// How it started; `null`: before it was observed.
     pub startup: Option<StartupReport>,
+    /// Who allocates, most first, ten at most; empty without a sample; `null`: not observed.
+    pub allocations: Option<Vec<AllocationReport>>,
     /// The worst first; consequences of another finding behind it.
     pub findings: Vec<FindingReport>,
 }
@@ -96,8 +99,18 @@ impl ProcessDiagnosis {
             exited: process.exited,
             signals: of_signals(&process.signals),
             startup: process.startup.as_deref().map(StartupReport::from),
+            allocations: is_observed(&process.signals, Signal::Gc).then(Vec::new),
             findings: findings.iter().map(FindingReport::from).collect(),
         }
+    }
+
+    /// With who allocates in the window.
+    #[must_use]
+    pub fn allocating(mut self, allocations: &[Allocation]) -> Self {
+        if let Some(told) = &mut self.allocations {
+            *told = allocations.iter().map(AllocationReport::from).collect();
+        }
+        self
     }
 
     /// Whether something is wrong, and not merely worth knowing.

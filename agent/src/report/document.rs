@@ -14,12 +14,15 @@ use super::{
     timestamp,
 };
 use crate::model::{
-    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, Interval, Pauses, Pool, PoolWork,
-    Signal, Stdio,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, Interval, Occasion, Pauses, Pool,
+    PoolWork, Signal, Stdio,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
-use crate::stack::logging::logging;
+use crate::stack::{
+    allocations::{Allocation, allocations},
+    logging::logging,
+};
 
 /// Names are bounded where they are read; this bounds what a mistake there could cost.
 const MAX_NAME_COLUMNS: usize = 256;
@@ -51,6 +54,8 @@ pub struct ProcessReport {
     pub heap: HeapReport,
     pub signals: BTreeMap<&'static str, SignalReport>,
     pub gc: GcReport,
+    /// Who allocates, most first, ten at most; empty without a sample; `null`: not observed.
+    pub allocations: Option<Vec<AllocationReport>>,
     pub rejections: RejectionsReport,
     pub deopts: DeoptsReport,
     pub thread_pool: PoolReport,
@@ -85,6 +90,28 @@ pub struct LoggingReport {
 pub struct HeapReport {
     pub used_bytes: Option<u64>,
     pub limit_bytes: Option<u64>,
+    /// Between collections of which the later one ended in the interval.
+    pub allocated_bytes: Option<u64>,
+}
+
+/// A function that allocates: its share of all that was sampled, and the bytes that are by what was allocated in all.
+#[derive(Clone, Debug, Serialize)]
+pub struct AllocationReport {
+    #[serde(flatten)]
+    pub culprit: CulpritReport,
+    pub ratio: f64,
+    /// `null`: no two collections told how much was allocated.
+    pub bytes: Option<u64>,
+}
+
+impl From<&Allocation> for AllocationReport {
+    fn from(allocation: &Allocation) -> Self {
+        Self {
+            culprit: CulpritReport::from(&allocation.culprit),
+            ratio: (allocation.ratio * 1e6).round() / 1e6,
+            bytes: allocation.bytes.map(|bytes| bytes.round() as u64),
+        }
+    }
 }
 
 /// `"ok"` or `{"unavailable": "why"}`.
@@ -313,7 +340,11 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
         rss_bytes: process.rss_bytes,
         cpu_ratio: process.cpu_ratio.map(seconds),
         cpu_throttled_s: process.cpu_throttled_ns.map(|ns| ns as f64 / 1e9),
-        heap: HeapReport { used_bytes: process.heap_used_bytes, limit_bytes: process.heap_limit_bytes },
+        heap: HeapReport {
+            used_bytes: process.heap_used_bytes,
+            limit_bytes: process.heap_limit_bytes,
+            allocated_bytes: process.allocated_bytes,
+        },
         signals: of_signals(&process.signals),
         gc: GcReport {
             time_ratio: gc_observed.then(|| seconds(process.gc_time_ratio(interval.duration_s))),
@@ -322,6 +353,7 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
                 major: of_pauses(&process.major, gc_observed),
             },
         },
+        allocations: gc_observed.then(|| of_allocations(process, interval)),
         rejections: RejectionsReport {
             unhandled: rejections_observed.then_some(process.rejections.unhandled),
             handled_late: rejections_observed.then_some(process.rejections.handled_late),
@@ -371,6 +403,13 @@ fn of_pauses(pauses: &Pauses, observed: bool) -> PausesReport {
         p99_s: quantile_s(durations, 0.99).filter(|_| observed),
         max_s: max_s(durations).filter(|_| observed),
     }
+}
+
+fn of_allocations(process: &ProcessInterval, interval: &Interval) -> Vec<AllocationReport> {
+    let taken = interval.occasions.iter().filter(|taken| {
+        (taken.process, taken.occasion) == (process.id, Occasion::Allocation)
+    });
+    allocations(taken, process.allocated_bytes).iter().map(AllocationReport::from).collect()
 }
 
 fn of_pool(pool: &Pool, observed: bool) -> PoolReport {

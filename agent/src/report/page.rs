@@ -23,7 +23,7 @@ const FRAME: &str = asset!("page.html");
 const STYLES: [&str; 4] =
     [asset!("theme.css"), asset!("layout.css"), asset!("findings.css"), asset!("charts.css")];
 /// In one scope, in this order; the last one draws.
-const SCRIPTS: [&str; 16] = [
+const SCRIPTS: [&str; 17] = [
     asset!("errors.js"),
     asset!("dom.js"),
     asset!("format.js"),
@@ -38,6 +38,7 @@ const SCRIPTS: [&str; 16] = [
     asset!("flame.js"),
     asset!("functions.js"),
     asset!("memory.js"),
+    asset!("allocations.js"),
     asset!("startup.js"),
     asset!("main.js"),
 ];
@@ -145,6 +146,7 @@ mod tests {
     use crate::{
         recording::{Header, Recent},
         report::{diagnosis::ProcessDiagnosis, sample},
+        stack::allocations::Allocation,
         verdict::Judge,
     };
 
@@ -168,7 +170,8 @@ mod tests {
         interval.stalls.push(stall);
         let mut judge = Judge::new(60.0);
         judge.push(&interval);
-        let found = ProcessDiagnosis::new(&process, judge.findings(process.id), 1.0);
+        let allocates = Allocation { culprit: sample::culprit(name, name, 7), ratio: 0.5, bytes: Some(1e6) };
+        let found = ProcessDiagnosis::new(&process, judge.findings(process.id), 1.0).allocating(&[allocates]);
         let header = Header::new("2026-11-23T20:31:04.250Z".to_owned(), Some(name.to_owned()), 1.0, 0.05);
         let mut recent = Recent::new(&header, 60.0).unwrap();
         recent.push(&interval).unwrap();

@@ -13,8 +13,9 @@ use nodeprobe_ebpf::{
 
 use crate::model::{
     AsyncContext, Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
-    HeapChange, Histogram, Identity, Interval, LongPause, Modules, Pauses, Pool, Process, ProcessId,
-    Rejections, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
+    HeapChange, Histogram, Identity, Interval, LongPause, Modules, Occasion, OccasionStack, Pauses, Pool,
+    Process, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind,
+    ThreadKind, ThreadStacks,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     startup::{Compiled, PackageTime},
 };
@@ -92,6 +93,7 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         cpu_throttled_ns: Some(0),
         run_delay_ns: Some(0),
         heap_used_bytes: Some(9 * MIB),
+        allocated_bytes: None,
         heap_limit_bytes: Some(2096 * MIB),
         minor: Pauses::default(),
         major: Pauses::default(),
@@ -302,6 +304,19 @@ pub(crate) fn thread_stacks(process: &ProcessInterval) -> ThreadStacks {
         StackTime { stack: Arc::new(unreadable), ..stack_time(Vec::new(), Category::Unknown, 20 * MS) },
     ];
     ThreadStacks { process: process.id, tid: process.id.pid, stacks }
+}
+
+/// Stacks of two functions, of which the first allocates three quarters.
+pub(crate) fn allocations(process: &ProcessInterval) -> Vec<OccasionStack> {
+    let stacks = thread_stacks(process).stacks;
+    let taken = |(stack, count): (&StackTime, u64)| OccasionStack {
+        process: process.id,
+        tid: process.id.pid,
+        occasion: Occasion::Allocation,
+        stack: Arc::clone(&stack.stack),
+        count,
+    };
+    stacks.iter().zip([6, 2]).map(taken).collect()
 }
 
 pub(crate) fn long_pause(process: &ProcessInterval, began_after_s: u64) -> LongPause {

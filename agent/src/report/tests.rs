@@ -27,7 +27,19 @@ fn everything() -> Interval {
     silent.identity = std::sync::Arc::default();
     silent.rss_bytes = None;
     silent.stdout.kind = None;
-    sample::interval(0, vec![sample::sick(301), sample::process(304, "@acme/mailer"), without_gc, silent])
+    let mut interval = allocating();
+    interval.processes.extend([sample::process(304, "@acme/mailer"), without_gc, silent]);
+    interval
+}
+
+/// A process that allocates.
+fn allocating() -> Interval {
+    let mut sick = sample::sick(301);
+    sick.allocated_bytes = Some(80 * sample::MIB);
+    let allocations = sample::allocations(&sick);
+    let mut interval = sample::interval(0, vec![sick]);
+    interval.occasions.extend(allocations);
+    interval
 }
 
 fn document(interval: &Interval) -> Value {
@@ -98,13 +110,13 @@ fn a_renamed_field_violates_the_schema() {
             _ => {}
         }
     }
-    let document = document(&sample::interval(0, vec![sample::sick(301)]));
+    let document = document(&allocating());
     let mut paths = Vec::new();
     fields(&document, "", &mut paths);
-    // 4 of the interval; 18 of the process, 2 heap, 2 gc, 2 pauses, 2 × 5 pauses, 2 rejections, 2 deopts, 6 + 5 × 3 of the pool,
+    // 4 of the interval; 18 of the process, 3 heap, 1 + 2 × 6 allocations, 2 gc, 2 pauses, 2 × 5 pauses, 2 rejections, 2 deopts, 6 + 5 × 3 of the pool,
     // 2 sockets, 8 drains, 5 async contexts, 2 stdio, 2 × 5 streams; 2 more of the process, 7 of its start + 3 × 3 of packages, 3 compiled, 1 + 4 of logging, 2 of the memory of its group;
     // 2 threads × (3 + 9 + 4 stalls + 11 causes).
-    assert_eq!(paths.len(), 4 + 91 + 28 + 54, "{paths:#?}");
+    assert_eq!(paths.len(), 4 + 105 + 28 + 54, "{paths:#?}");
     for path in paths {
         let mut renamed = document.clone();
         let (parent, key) = path.rsplit_once('/').unwrap();
@@ -113,6 +125,24 @@ fn a_renamed_field_violates_the_schema() {
         object.insert(format!("{key}_renamed"), value);
         assert!(!errors(&schema(), &renamed).is_empty(), "renaming {path} goes unnoticed");
     }
+}
+
+#[test]
+fn who_allocates_has_a_share_and_its_bytes() {
+    let interval = allocating();
+    let (document, calm) = (document(&interval), document(&sample::interval(0, vec![sample::sick(301)])));
+    let process = &document["processes"][0];
+    assert_eq!(process["heap"]["allocated_bytes"], 80 * sample::MIB);
+    let told = process["allocations"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|told| (told["function"].as_str(), told["line"].as_u64(), &told["bytes"])).collect();
+    let bytes = [60, 20].map(|mib| Value::from(mib * sample::MIB));
+    assert_eq!(told, [
+        (Some("hashPassword"), Some(42), &bytes[0]),
+        (Some("serializeCart"), Some(88), &bytes[1])
+    ]);
+    assert_eq!(process["allocations"][0]["ratio"], 0.75);
+    assert_eq!(calm["processes"][0]["allocations"], serde_json::json!([]));
+    assert_eq!(calm["processes"][0]["heap"]["allocated_bytes"], Value::Null);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! From the frames of a stack to what a user can act on: names of native code, original lines of compiled sources,
 //! the package and the category of a frame, the culprit of many stacks.
 //!
-//! `package`, `category`, `demangle`, `collapse` and `logging` are functions of their arguments. `native` and `source_map` read
+//! `package`, `category`, `demangle`, `collapse`, `logging` and `allocations` are functions of their arguments. `native` and `source_map` read
 //! files of the observed process, bounded and taken for hostile, and remember what they read.
 
+pub mod allocations;
 pub mod callback;
 pub mod category;
 pub mod collapse;

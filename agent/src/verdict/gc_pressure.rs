@@ -4,7 +4,7 @@ use super::{
     Finding, History, Mode, Severity, duration, percent,
     thresholds::{GC, GC_LONG_PAUSES},
 };
-use crate::model::{Category, Occasion};
+use crate::{model::Category, stack::allocations::Allocation};
 
 const MODE: Mode = Mode::GcPressure;
 
@@ -30,16 +30,26 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     } else {
         return None;
     };
-    let allocates = history.blamed_for(Occasion::Allocation);
-    let mut finding = Finding::new(MODE, severity, history, summary).with([
+    let allocates = history.allocations().into_iter().next();
+    let finding = Finding::new(MODE, severity, history, summary).with([
         ("gc_ratio", share),
         ("gc_with_processor_ratio", collecting),
         ("pauses", pauses as f64),
         ("longest_pause_s", longest_s),
     ]);
-    if let Some((_, part)) = &allocates {
-        finding = finding.with([("allocated_by_culprit_ratio", *part)]);
-    }
+    let finding = finding.with(allocated_by(allocates.as_ref(), history));
     let collects = || history.blamed(|stack| stack.category == Category::Gc);
-    Some(finding.blaming(allocates.map(|(culprit, _)| culprit).or_else(collects)))
+    Some(finding.blaming(allocates.map(|allocates| allocates.culprit).or_else(collects)))
+}
+
+/// What is known of the function that allocates most.
+pub(super) fn allocated_by(
+    allocates: Option<&Allocation>,
+    history: &History,
+) -> impl Iterator<Item = (&'static str, f64)> {
+    let window_s = history.window_s();
+    let ratio = allocates.map(|allocates| ("allocated_by_culprit_ratio", allocates.ratio));
+    let bytes = allocates.and_then(|allocates| allocates.bytes).filter(|_| window_s > 0.0);
+    let per_s = bytes.map(|bytes| ("allocated_by_culprit_bytes_per_s", bytes / window_s));
+    ratio.into_iter().chain(per_s)
 }

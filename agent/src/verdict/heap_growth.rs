@@ -2,18 +2,18 @@
 
 use super::{
     Finding, History, Mode, Severity, bytes, duration,
+    gc_pressure::allocated_by,
     slope::theil_sen,
     thresholds::{
         HEAP_COLLECTIONS_FEW_S, HEAP_COLLECTIONS_LEAST, HEAP_GROWTH, HEAP_GROWTH_OF_FEW,
         HEAP_STEADINESS_OF_FEW, HEAP_TIME_TO_LIMIT_S, limit,
     },
 };
-use crate::model::{NoticeKind, Occasion};
+use crate::model::NoticeKind;
 
 const MODE: Mode = Mode::HeapGrowth;
 
 pub(super) fn check(history: &History) -> Option<Finding> {
-    let culprit = || history.blamed_for(Occasion::Allocation).map(|(culprit, _)| culprit);
     for (kind, text) in [
         (NoticeKind::OutOfMemory, "V8 ran out of memory and Node ended the process"),
         (NoticeKind::NearHeapLimit, "V8 has reached the limit of its heap and is about to give up"),
@@ -23,7 +23,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
             if let Some(limit) = history.heap_limit_bytes() {
                 finding = finding.with([("heap_limit_bytes", limit as f64)]);
             }
-            return Some(finding.blaming(culprit()));
+            return Some(blaming_who_allocates(finding, history));
         }
     }
     let sizes = history.heap_sizes();
@@ -90,7 +90,15 @@ pub(super) fn check(history: &History) -> Option<Finding> {
             (severity, format!("{grown}; it reaches {what} of {} in {}", bytes(limit), duration(left_s)))
         }
     };
-    Some(Finding::new(MODE, severity, history, summary).with(evidence).blaming(culprit()))
+    let finding = Finding::new(MODE, severity, history, summary).with(evidence);
+    Some(blaming_who_allocates(finding, history))
+}
+
+/// Who allocates most is likely to allocate what stays.
+fn blaming_who_allocates(finding: Finding, history: &History) -> Finding {
+    let allocates = history.allocations().into_iter().next();
+    let finding = finding.with(allocated_by(allocates.as_ref(), history));
+    finding.blaming(allocates.map(|allocates| allocates.culprit))
 }
 
 /// Whether three collections alone tell growth: seconds and bytes of each.

@@ -26,6 +26,11 @@ fn judged(seconds: u64, mut change: impl FnMut(u64, &mut ProcessInterval, &mut I
     judge.findings(id.unwrap()).to_vec()
 }
 
+fn evidence(finding: &Finding, wanted: &str) -> f64 {
+    let found = finding.evidence.iter().find(|(name, _)| *name == wanted);
+    found.unwrap_or_else(|| panic!("no {wanted} in {:?}", finding.evidence)).1
+}
+
 fn modes(findings: &[Finding]) -> Vec<(Mode, bool)> {
     findings.iter().map(|finding| (finding.mode, finding.is_primary())).collect()
 }
@@ -121,10 +126,6 @@ fn the_limit_that_comes_first_counts() {
         });
         findings.into_iter().next().expect("it grows")
     };
-    let evidence = |finding: &Finding, wanted: &str| {
-        let found = finding.evidence.iter().find(|(name, _)| *name == wanted);
-        found.unwrap_or_else(|| panic!("no {wanted} in {:?}", finding.evidence)).1
-    };
     let container = leak(212, 512, 2048);
     assert!((evidence(&container, "time_to_limit_s") - 30.0).abs() < 0.1, "{:?}", container.evidence);
     assert!(container.summary.contains("its container"), "{}", container.summary);
@@ -148,26 +149,38 @@ fn what_v8_says_of_its_limit_is_critical_at_once() {
 fn collections_that_take_their_time_are_named_with_who_allocates() {
     let findings = judged(10, |_, process, interval| {
         process.threads[0].minor = sample::pauses([30 * MS; 6], 60, 40);
-        interval.occasions.push(OccasionStack {
-            process: process.id,
-            tid: 301,
-            occasion: Occasion::Allocation,
-            stack: sample::thread_stacks(process).stacks[0].stack.clone(),
-            count: 6,
-        });
+        process.allocated_bytes = Some(120 * MIB);
+        interval.occasions.extend(sample::allocations(process));
     });
     assert_eq!(modes(&findings), [(Mode::GcPressure, true)]);
     assert!(findings[0].culprit.is_some());
+    assert!((evidence(&findings[0], "allocated_by_culprit_ratio") - 0.75).abs() < 1e-9);
+    assert!((evidence(&findings[0], "allocated_by_culprit_bytes_per_s") - 90.0 * MIB as f64).abs() < 1.0);
 }
 
 #[test]
-fn a_leak_explains_its_collections() {
-    let findings = judged(10, |second, process, _| {
+fn without_the_sizes_of_the_heap_who_allocates_has_a_share_alone() {
+    let findings = judged(10, |_, process, interval| {
+        process.threads[0].minor = sample::pauses([30 * MS; 6], 60, 40);
+        interval.occasions.extend(sample::allocations(process));
+    });
+    let is_told = |name: &str| findings[0].evidence.iter().any(|(known, _)| *known == name);
+    assert!(is_told("allocated_by_culprit_ratio"));
+    assert!(!is_told("allocated_by_culprit_bytes_per_s"));
+}
+
+#[test]
+fn a_leak_explains_its_collections_and_is_blamed_on_who_allocates() {
+    let findings = judged(10, |second, process, interval| {
+        process.allocated_bytes = Some(20 * MIB);
+        interval.occasions.extend(sample::allocations(process));
         process.threads[0].minor = sample::pauses([30 * MS; 6], 60, 40);
         process.threads[0].major = sample::pauses([20 * MS], 30 + second * 15, 20 + second * 15);
     });
     assert_eq!(modes(&findings), [(Mode::HeapGrowth, true), (Mode::GcPressure, false)]);
     assert_eq!(findings[1].because_of, Some(Mode::HeapGrowth));
+    assert!((evidence(&findings[0], "allocated_by_culprit_bytes_per_s") - 15.0 * MIB as f64).abs() < 1.0);
+    assert_eq!(findings[0].culprit, findings[1].culprit);
 }
 
 #[test]

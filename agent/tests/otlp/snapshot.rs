@@ -66,6 +66,7 @@ pub(crate) fn thread(tid: u32, kind: ThreadKind) -> Thread {
         minor: Pauses::default(),
         major: Pauses::default(),
         heap_used_bytes: None,
+        allocated_bytes: 0,
         rejections: Rejections::default(),
         deopts: Deopts::default(),
         pool: Pool::default(),

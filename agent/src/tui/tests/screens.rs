@@ -43,6 +43,24 @@ fn the_page_of_a_process_shows_its_loop_gc_streams_and_stalls() {
 }
 
 #[test]
+fn who_allocates_stands_beside_the_collections() {
+    let mut sick = sample::sick(301);
+    sick.allocated_bytes = Some(80 * sample::MIB);
+    let mut interval = sample::interval(0, vec![sick.clone()]);
+    interval.occasions.extend(sample::allocations(&sick));
+    let mut app = app([interval]);
+    press_code(&mut app, KeyCode::Enter);
+    let shown = screen(&mut app, 140, 40);
+    let lines: Vec<&str> = shown.lines().collect();
+    let at = lines.iter().position(|line| line.contains("Allocations  80.0M/s")).expect(&shown);
+    assert!(lines[at + 1].contains(" 75.0 %  60.0M/s  "), "{shown}");
+    assert!(lines[at + 2].contains(" 25.0 %  20.0M/s  "), "{shown}");
+    let mut calm = running(3, &fleet());
+    press_code(&mut calm, KeyCode::Enter);
+    assert!(!screen(&mut calm, 140, 40).contains("Allocations"));
+}
+
+#[test]
 fn the_page_of_a_worker_shows_its_own_loop() {
     let mut app = running(90, &fleet());
     press(&mut app, "N");

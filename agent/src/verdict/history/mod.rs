@@ -73,6 +73,7 @@ struct Seen {
     deopts: u64,
     rss_bytes: Option<u64>,
     heap_used_bytes: Option<u64>,
+    allocated_bytes: Option<u64>,
     uptime_s: f64,
     pool: Pool,
     microtasks: Microtasks,
@@ -164,6 +165,7 @@ impl History {
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
         (seen.rss_bytes, seen.heap_used_bytes) = (process.rss_bytes, process.heap_used_bytes);
+        seen.allocated_bytes = process.allocated_bytes;
         seen.uptime_s = process.uptime_s;
         seen.microtasks = process.microtasks.clone();
         (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);

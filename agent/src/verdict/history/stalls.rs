@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{History, Seen};
 use crate::{
     model::{Category, Cause, Causes, Culprit, Occasion, OccasionStack, Stack, StackTime, Stall},
-    stack::culprit::culprit,
+    stack::{
+        allocations::{Allocation, allocations},
+        culprit::culprit,
+    },
 };
 
 /// Some stalls together.
@@ -127,6 +130,11 @@ impl History {
         let of_most = innermost.iter().filter(|(culprit, _)| is_most(culprit)).map(|(_, count)| count);
         let of_most: u64 = of_most.sum();
         Some((most, of_most as f64 / all as f64))
+    }
+
+    /// The functions of the application that allocate most, most first.
+    pub fn allocations(&self) -> Vec<Allocation> {
+        allocations(self.taken(Occasion::Allocation), self.allocated_bytes())
     }
 
     /// Intervals in which stacks were taken on an occasion that blame `culprit`, and whether there were some in the later half.

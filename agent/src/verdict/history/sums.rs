@@ -73,6 +73,11 @@ impl History {
         self.heap_limit_bytes
     }
 
+    /// What was allocated in the heap between collections; `None`: not known.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.seen.iter().filter_map(|seen| seen.allocated_bytes).reduce(u64::saturating_add)
+    }
+
     /// Resident memory at the end of the window.
     pub fn rss_bytes(&self) -> Option<u64> {
         self.seen.iter().rev().find_map(|seen| seen.rss_bytes)

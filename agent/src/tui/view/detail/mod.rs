@@ -1,5 +1,6 @@
 //! The page of one process: one of its loops in depth, GC, streams, what is not known; its stalls and its stacks.
 
+mod allocations;
 mod breakdown;
 mod causes;
 mod events;
@@ -31,6 +32,7 @@ use crate::{
         sort::Column,
         state::App,
     },
+    verdict,
 };
 
 /// From this width on graphs and lists stand side by side.
@@ -50,6 +52,8 @@ struct Context<'a> {
     process: &'a ProcessInterval,
     /// The loop looked at; `None` when it has ended.
     thread: Option<&'a ThreadInterval>,
+    /// What is judged by: the last minute.
+    minute: Option<&'a verdict::History>,
     palette: &'a Palette,
 }
 
@@ -68,7 +72,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App, key: RowKey
     let readings = app.frozen.as_deref().unwrap_or(&app.live);
     let Some(history) = readings.history.process(key.process) else { return };
     let (process, thread) = (history.process(), thread_of(history, key));
-    let context = Context { history, process, thread, palette };
+    let minute = readings.judge.history(key.process);
+    let context = Context { history, process, thread, minute, palette };
     let gone = readings.interval.as_ref().is_some_and(|interval| interval.time > history.interval().time)
         || process.exited;
     let mut y = area.y;
@@ -127,19 +132,24 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
     let pauses = events::pauses(context);
     let mut sections: Vec<Section<'_>> = events::unavailable(context).into_iter().collect();
     let microtasks = events::microtasks(context);
+    let allocations = allocations::allocations(context);
     let last = if body.width >= TWO_COLUMNS_WIDTH {
         let half = (body.width - GAP) / 2;
         let right = Rect { x: body.x + half + GAP, width: body.width - half - GAP, ..body };
         stack(frame, Rect { width: half, ..body }, vec![turns, utilization, p99, gc], 0, palette);
         sections.push(streams);
         sections.extend(microtasks);
-        sections.extend([stalls, pauses]);
+        sections.push(stalls);
+        sections.extend(allocations);
+        sections.push(pauses);
         sections.extend(events::startup(context));
         stack(frame, right, sections, scroll, palette)
     } else {
         sections.extend([turns, utilization, p99, streams]);
         sections.extend(microtasks);
-        sections.extend([stalls, gc, pauses]);
+        sections.extend([stalls, gc]);
+        sections.extend(allocations);
+        sections.push(pauses);
         sections.extend(events::startup(context));
         stack(frame, body, sections, scroll, palette)
     };
@@ -181,7 +191,7 @@ fn scrolled(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>, scroll: usi
 
 /// Who it is, and the numbers of the table that say most.
 fn head<'a>(context: &Context<'a>, gone: bool) -> Vec<Line<'a>> {
-    let Context { process, palette, history, thread } = *context;
+    let Context { process, palette, history, thread, .. } = *context;
     let identity = &process.identity;
     let mut who = vec![
         Span::raw(" "),
