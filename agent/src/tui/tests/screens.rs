@@ -2,7 +2,10 @@ use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
 
 use super::*;
-use crate::{model::Signal, tui::sort::Column};
+use crate::{
+    model::{AsyncContext, Backlog, Deopts, PoolWork, Rejections, Signal},
+    tui::sort::Column,
+};
 
 fn fleet() -> Vec<ProcessInterval> {
     let mut blocked = sample::process(512, "pdf-render");
@@ -58,6 +61,52 @@ fn who_allocates_stands_beside_the_collections() {
     let mut calm = running(3, &fleet());
     press_code(&mut calm, KeyCode::Enter);
     assert!(!screen(&mut calm, 140, 40).contains("Allocations"));
+}
+
+#[test]
+fn what_happens_and_what_waits_has_a_line_each() {
+    let mut process = sample::process(301, "shop");
+    process.rejections = Rejections { unhandled: 3, handled_late: 1 };
+    process.deopts = Deopts { eager: 11, lazy: 1 };
+    process.pool.kinds[0] = PoolWork { tasks: 40, waited_ns: 1_000 * sample::MS, busy_ns: 0 };
+    (process.pool.max_wait_ns, process.pool.waiting) = (Some(90 * sample::MS), 5);
+    process.pool.oldest_wait_ns = 1_200 * sample::MS;
+    process.sockets_refused = 37;
+    let full = |fd: u32| Backlog {
+        fd,
+        peer: (fd != 23).then(|| format!("10.0.0.{fd}:443").into()),
+        queued_bytes: Some(2 * sample::MIB),
+        age_ns: 3_000 * sample::MS,
+    };
+    process.backlogs = [21, 23, 24, 25, 26, 27].map(full).to_vec();
+    process.async_context = AsyncContext { kept: 30, lost: 10, none: 2 };
+    let mut interval = sample::interval(0, vec![process]);
+    interval.answers_seen_ns = 250 * sample::MS;
+    let mut app = app([interval]);
+    press_code(&mut app, KeyCode::Enter);
+    let shown = screen(&mut app, 160, 60);
+    let begins = shown.lines().position(|line| line.contains("Events and queues  of the last 1.0s")).expect(&shown);
+    let column = shown.lines().nth(begins).unwrap().split("Events and").next().unwrap().chars().count();
+    let lines: Vec<String> =
+        shown.lines().skip(begins + 1).take(10).map(|line| line.chars().skip(column).collect()).collect();
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    assert_eq!(lines, [
+        "rejections     3 unhandled, 1 handled late",
+        "deopts         12, 12.0 per second",
+        "thread pool    40 tasks, waited 25.0 ms on average, at most 90.0 ms",
+        "thread pool    5 in the queue now, the first for 1.2s",
+        "sockets        37 writes refused",
+        "full socket    10.0.0.21:443 full for 3.0s, 2.00M in its queue",
+        "full socket    descriptor 23 full for 3.0s, 2.00M in its queue",
+        "full socket    10.0.0.24:443 full for 3.0s, 2.00M in its queue",
+        "full socket    10.0.0.25:443 full for 3.0s, 2.00M in its queue",
+        "full socket    and 2 more",
+    ]);
+    assert!(shown.contains("async context  10 of 40 answers without theirs, followed 25.0 % of the time"), "{shown}");
+    let mut healthy = running(3, &fleet());
+    press(&mut healthy, "Njj");
+    press_code(&mut healthy, KeyCode::Enter);
+    assert!(!screen(&mut healthy, 160, 60).contains("Events and queues"));
 }
 
 #[test]

@@ -80,6 +80,7 @@ struct Seen {
     sockets_refused: u64,
     backlogs: Vec<Backlog>,
     async_context: AsyncContext,
+    answers_seen_ns: u64,
     stacks: Vec<StackTime>,
     occasions: Vec<OccasionStack>,
 }
@@ -169,7 +170,7 @@ impl History {
         seen.uptime_s = process.uptime_s;
         seen.microtasks = process.microtasks.clone();
         (seen.pool, seen.sockets_refused) = (process.pool, process.sockets_refused);
-        seen.async_context = process.async_context;
+        (seen.async_context, seen.answers_seen_ns) = (process.async_context, interval.answers_seen_ns);
         seen.backlogs.clone_from(&process.backlogs);
         // Code that runs for the first time misses every inline cache and says nothing of the service that it becomes. What the
         // start was spent with, its stall tells.

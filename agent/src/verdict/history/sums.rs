@@ -130,6 +130,11 @@ impl History {
         answers
     }
 
+    /// Share of the window in which answers to requests were followed.
+    pub fn answers_seen_ratio(&self) -> f64 {
+        self.share(self.sum(|seen| seen.answers_seen_ns)).min(1.0)
+    }
+
     /// Writes to sockets that were refused.
     pub fn sockets_refused(&self) -> u64 {
         self.sum(|seen| seen.sockets_refused)

@@ -7,6 +7,7 @@ mod events;
 mod findings;
 mod flame;
 mod graphs;
+mod happenings;
 mod stall;
 mod stall_log;
 
@@ -132,13 +133,14 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
     let pauses = events::pauses(context);
     let mut sections: Vec<Section<'_>> = events::unavailable(context).into_iter().collect();
     let microtasks = events::microtasks(context);
+    let happenings = happenings::happenings(context);
     let allocations = allocations::allocations(context);
     let last = if body.width >= TWO_COLUMNS_WIDTH {
         let half = (body.width - GAP) / 2;
         let right = Rect { x: body.x + half + GAP, width: body.width - half - GAP, ..body };
         stack(frame, Rect { width: half, ..body }, vec![turns, utilization, p99, gc], 0, palette);
         sections.push(streams);
-        sections.extend(microtasks);
+        sections.extend(microtasks.into_iter().chain(happenings));
         sections.push(stalls);
         sections.extend(allocations);
         sections.push(pauses);
@@ -146,7 +148,7 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
         stack(frame, right, sections, scroll, palette)
     } else {
         sections.extend([turns, utilization, p99, streams]);
-        sections.extend(microtasks);
+        sections.extend(microtasks.into_iter().chain(happenings));
         sections.extend([stalls, gc]);
         sections.extend(allocations);
         sections.push(pauses);
