@@ -10,7 +10,7 @@ use crate::{
     model::{
         AsyncContext, Cause, Histogram, Signal, ThreadKind,
         catalog::{
-            self, Attribute, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS,
+            self, ANSWERS_SEEN_TIME, Attribute, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND, DEOPTIMIZATIONS,
             DRAIN_DURATION, DRAINS_SEEN_TIME, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE,
             HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME,
             LOOP_STATE, MEMORY_LIMIT, MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, Metric,
@@ -205,6 +205,8 @@ fn happenings<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {
         let counts = CONTEXT_STATE.values.iter().zip([kept, lost, none]);
         let points = counts.map(|(state, count)| (vec![(CONTEXT_STATE, *state)], whole(count)));
         families.extend(counters(&CONTEXT_ANSWERS, points));
+        let seen = [(vec![], seconds(process.counters.answers_seen_ns))];
+        families.extend(counters(&ANSWERS_SEEN_TIME, seen));
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Counters {
     /// For how long drains of microtask queues were looked at.
     pub(super) drains_seen_ns: u64,
     pub(super) async_context: AsyncContext,
+    /// For how long answers to requests were followed.
+    pub(super) answers_seen_ns: u64,
     pub(super) modules: Modules,
     /// Of the main thread, by its samples.
     pub(super) logging_ns: u64,
@@ -336,6 +338,8 @@ impl State {
     /// Adds what happened since the previous snapshot. Returns how many exited processes had to be given up.
     pub(super) fn observe(&mut self, snapshot: &Snapshot) -> usize {
         let temporality = self.temporality;
+        let before_ns = self.earlier.as_ref().map_or(0, |earlier| earlier.answers_seen_ns);
+        let answers_seen_ns = snapshot.answers_seen_ns.saturating_sub(before_ns);
         let mut gone: Vec<ProcessId> = self.processes.keys().copied().collect();
         for process in &snapshot.processes {
             gone.retain(|id| *id != process.id);
@@ -348,6 +352,10 @@ impl State {
             let logged_ns = logging(of_main.flat_map(|thread| &thread.stacks)).cpu_ns;
             if let Some(state) = self.processes.get_mut(&process.id) {
                 state.counters.logging_ns += logged_ns;
+                // They are followed on all processes at once, on a new one since it is observed.
+                let observed = snapshot.time.duration_since(process.observed_since).unwrap_or_default();
+                let observed_ns = u64::try_from(observed.as_nanos()).unwrap_or(u64::MAX);
+                state.counters.answers_seen_ns += answers_seen_ns.min(observed_ns);
             }
         }
         if let Some(earlier) = &self.earlier {

@@ -363,7 +363,16 @@ pub const CONTEXT_ANSWERS: Metric = new(
     "{answer}",
     &[CONTEXT_STATE],
     "Answers to HTTP requests by later callbacks than the one that read the request: by one that has an async context (kept), by \
-     one that has none of it although the request had one (lost), or of whose request none was seen (none).",
+     one that has none of it although the request had one (lost), or of whose request none was seen (none). Followed for some of \
+     the time only, as `--max-overhead` allows; `nodeprobe.async_context.observed.time` tells how much.",
+);
+pub const ANSWERS_SEEN_TIME: Metric = new(
+    "nodeprobe.async_context.observed.time",
+    Instrument::Counter,
+    "s",
+    &[],
+    "For how long answers to HTTP requests were followed while the process was observed. The rate of \
+     `nodeprobe.async_context.answers` divided by the rate of this is what it would be if they were followed all the time.",
 );
 pub const POOL_TASKS: Metric = new(
     "nodeprobe.thread_pool.tasks",
@@ -560,7 +569,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 39] = [
+pub const ALL: [&Metric; 40] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -574,6 +583,7 @@ pub const ALL: [&Metric; 39] = [
     &LATE_HANDLERS,
     &DEOPTIMIZATIONS,
     &CONTEXT_ANSWERS,
+    &ANSWERS_SEEN_TIME,
     &POOL_TASKS,
     &POOL_WAIT_TIME,
     &POOL_QUEUE,

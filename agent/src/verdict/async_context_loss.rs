@@ -47,6 +47,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("lost_ratio", share),
         ("answers_without_context", lost),
         ("answers_with_context", answers.kept as f64),
+        ("seen_ratio", history.answers_seen_ratio()),
         ("sampled_callbacks", taken as f64),
     ]);
     Some(finding.blaming(Culprit::of_most(callbacks.iter().map(|(culprit, count)| (culprit, *count)))))

@@ -47,6 +47,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     ]);
     // Looked at for some of the time, so the longest stall may not be among them.
     let drains = history.microtasks();
+    finding = finding.with([("seen_ratio", drains.seen_ratio(history.window_s()))]);
     if let (Some(p99_s), Some(per_s)) = (drains.drains.quantile_s(0.99), drains.drains_per_s()) {
         finding = finding.with([("drains_per_s", per_s), ("drain_p99_s", p99_s)]);
     }

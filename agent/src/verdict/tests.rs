@@ -285,7 +285,9 @@ fn work_that_waits_for_the_pool_is_told_and_work_that_does_not_is_not() {
 #[test]
 fn contexts_are_lost_if_enough_answers_say_so_and_not_by_promises() {
     let answers = |lost: u64, kept: u64, frames: &'static [&'static str]| {
-        judged(10, move |_, process, interval| {
+        judged(10, move |second, process, interval| {
+            // In windows of a quarter of a second.
+            interval.answers_seen_ns = if second % 2 == 0 { 250 * MS } else { 0 };
             process.async_context = AsyncContext { kept, lost, none: 100 };
             let frames = frames.iter().map(|function| match function.split_once(' ') {
                 Some((_, native)) => sample::native(FrameKind::Native, native),
@@ -300,6 +302,7 @@ fn contexts_are_lost_if_enough_answers_say_so_and_not_by_promises() {
     let found = answers(5, 5, &["reply", "onOrder", "n MakeCallback"]);
     assert_eq!((modes(&found), found[0].severity), (vec![(Mode::AsyncContextLoss, true)], Severity::Warning));
     assert_eq!(&*found[0].culprit.as_ref().unwrap().function, "onOrder");
+    assert!((evidence(&found[0], "seen_ratio") - 0.125).abs() < 1e-9);
     let few = answers(5, 1000, &["reply", "onOrder", "n MakeCallback"]);
     assert_eq!((few[0].mode, few[0].severity), (Mode::AsyncContextLoss, Severity::Info));
     assert_eq!(answers(5, 5, &["reply", "onOrder", "n Builtins_RunMicrotasks"]), []);

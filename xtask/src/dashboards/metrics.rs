@@ -13,6 +13,7 @@ pub(super) const REJECTIONS: &str = "nodeprobe_promise_unhandled_rejections_tota
 pub(super) const LATE_HANDLERS: &str = "nodeprobe_promise_late_handlers_total";
 pub(super) const DEOPTS: &str = "nodeprobe_jit_deoptimizations_total";
 pub(super) const CONTEXTS: &str = "nodeprobe_async_context_answers_total";
+pub(super) const CONTEXTS_OBSERVED: &str = "nodeprobe_async_context_observed_time_seconds_total";
 pub(super) const POOL_TASKS: &str = "nodeprobe_thread_pool_tasks_total";
 pub(super) const POOL_WAIT: &str = "nodeprobe_thread_pool_wait_time_seconds_total";
 pub(super) const POOL_QUEUE: &str = "nodeprobe_thread_pool_queue_length";

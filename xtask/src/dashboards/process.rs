@@ -3,7 +3,7 @@
 use super::{
     board::Board,
     metrics::{
-        CONTEXTS, CPU, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED, LATE_HANDLERS,
+        CONTEXTS, CONTEXTS_OBSERVED, CPU, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED, LATE_HANDLERS,
         LOGGING, LOOP_TIME, MEMORY_LIMIT, MODULES, MODULES_TIME, POOL_QUEUE, POOL_TASKS, POOL_WAIT,
         REJECTIONS, RSS, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL, STALL_TIME, STARTUP, TURN,
         TURN_AGE, UPTIME, UTILIZATION, WRITE, WRITE_BLOCKED, WRITE_BYTES, WRITE_RETRIES,
@@ -293,13 +293,16 @@ fn microtasks() -> Panel {
 }
 
 fn contexts() -> Panel {
+    // Of all processes of a host at the same times, so the mean is what each was looked at.
+    let observed = format!("avg({}) > 0", rate(CONTEXTS_OBSERVED, ""));
+    let answers = sum("nodeprobe_async_context_state", &rate(CONTEXTS, ""));
     panel(
         Stacked,
         "Answers by async context",
         "ops",
-        "HTTP answers given in the async context of their request (kept), without it (lost), or where there was none.",
+        "HTTP answers given in the async context of their request (kept), without it (lost), or where there was none: how many they would be if they were followed all the time.",
     )
-    .query("{{nodeprobe_async_context_state}}", sum("nodeprobe_async_context_state", &rate(CONTEXTS, "")))
+    .query("{{nodeprobe_async_context_state}}", format!("{answers} / ignoring (nodeprobe_async_context_state) group_left () ({observed})"))
 }
 
 fn deopts() -> Panel {

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     export::fixture,
     model::{
-        Availability, Process, Signal, StreamKind, ThreadKind,
+        Availability, Process, Signal, Snapshot, StreamKind, ThreadKind,
         catalog::{ITERATION_DURATION, Instrument, Subject},
     },
 };
@@ -40,7 +40,11 @@ impl Exporter {
 
     /// Encodes after one more snapshot; `accepted`: the collector takes it.
     fn export(&mut self, time: SystemTime, processes: Vec<Process>, accepted: bool) -> Vec<ResourceMetrics> {
-        self.state.observe(&snapshot(time, processes));
+        self.export_snapshot(&snapshot(time, processes), accepted)
+    }
+
+    fn export_snapshot(&mut self, snapshot: &Snapshot, accepted: bool) -> Vec<ResourceMetrics> {
+        self.state.observe(snapshot);
         let batches = self.encoder.batches(&self.state, LARGEST_REQUEST);
         if accepted {
             for batch in &batches {

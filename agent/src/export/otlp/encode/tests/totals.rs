@@ -29,6 +29,23 @@ fn cumulative_values_count_from_the_begin_of_observation() {
 }
 
 #[test]
+fn answers_were_followed_on_a_process_no_longer_than_it_was_observed() {
+    let mut exporter = Exporter::new(Temporality::Cumulative);
+    let followed = |exporter: &mut Exporter, seconds, seen_s, pids: &[u32]| -> Vec<f64> {
+        let mut taken = snapshot(at(seconds), pids.iter().map(|pid| process(*pid)).collect());
+        taken.answers_seen_ns = seen_s * SECOND;
+        let encoded = exporter.export_snapshot(&taken, true);
+        let told = encoded.iter().map(|one| point(one, "nodeprobe.async_context.observed.time", &[]).value);
+        told.collect()
+    };
+    // Observed since 10 s, by an agent that had followed for 30 s before.
+    assert_eq!(followed(&mut exporter, 15, 33, &[7]), [5.0]);
+    assert_eq!(followed(&mut exporter, 20, 34, &[7]), [6.0]);
+    assert_eq!(followed(&mut exporter, 40, 34, &[7]), [6.0]);
+    assert_eq!(followed(&mut exporter, 60, 36, &[7]), [8.0]);
+}
+
+#[test]
 fn counts_of_a_thread_that_ended_stay_in_the_sums_of_its_process() {
     let mut exporter = Exporter::new(Temporality::Cumulative);
     exporter.export_one(at(20), process(7), true);
