@@ -37,6 +37,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("pauses", pauses as f64),
         ("longest_pause_s", longest_s),
     ]);
+    let finding = finding.with(history.gc_pause_p99_s().map(|p99_s| ("pause_p99_s", p99_s)));
     let finding = finding.with(allocated_by(allocates.as_ref(), history));
     let collects = || history.blamed(|stack| stack.category == Category::Gc);
     Some(finding.blaming(allocates.map(|allocates| allocates.culprit).or_else(collects)))

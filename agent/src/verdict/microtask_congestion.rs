@@ -50,6 +50,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     finding = finding.with([("seen_ratio", drains.seen_ratio(history.window_s()))]);
     if let (Some(p99_s), Some(per_s)) = (drains.drains.quantile_s(0.99), drains.drains_per_s()) {
         finding = finding.with([("drains_per_s", per_s), ("drain_p99_s", p99_s)]);
+        finding = finding.with(drains.drains.interval_max_ns.map(|ns| ("drain_max_s", ns as f64 / 1e9)));
     }
     Some(finding.blaming(history.blamed_for_stalls(&RUNNING)))
 }

@@ -154,6 +154,7 @@ fn collections_that_take_their_time_are_named_with_who_allocates() {
     });
     assert_eq!(modes(&findings), [(Mode::GcPressure, true)]);
     assert!(findings[0].culprit.is_some());
+    assert!((evidence(&findings[0], "pause_p99_s") - 0.03).abs() < 0.003);
     assert!((evidence(&findings[0], "allocated_by_culprit_ratio") - 0.75).abs() < 1e-9);
     assert!((evidence(&findings[0], "allocated_by_culprit_bytes_per_s") - 90.0 * MIB as f64).abs() < 1.0);
 }

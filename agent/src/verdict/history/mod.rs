@@ -17,8 +17,8 @@ pub use sums::Stream;
 
 use super::Mode;
 use crate::model::{
-    AsyncContext, Backlog, Causes, Culprit, GroupMemory, Interval, LongPause, NoticeKind, OccasionStack,
-    Pool, StackTime, Stall, Startup, ThreadKind,
+    AsyncContext, Backlog, Causes, Culprit, GroupMemory, Histogram, Interval, LongPause, NoticeKind,
+    OccasionStack, Pool, StackTime, Stall, Startup, ThreadKind,
     interval::{Microtasks, ProcessInterval},
 };
 
@@ -64,6 +64,7 @@ struct Seen {
     gc_ns: u64,
     gc_pauses: u64,
     gc_longest_ns: u64,
+    gc_durations: Histogram,
     long_pauses: u64,
     stdio: [Stream; 2],
     run_delay_ns: Option<u64>,
@@ -144,6 +145,7 @@ impl History {
             }
         }
         for pauses in main.into_iter().flat_map(|main| [&main.minor, &main.major]) {
+            seen.gc_durations.merge(&pauses.durations);
             seen.gc_ns += pauses.durations.sum_ns;
             seen.gc_pauses += pauses.durations.count;
             seen.gc_longest_ns = seen.gc_longest_ns.max(pauses.durations.interval_max_ns.unwrap_or(0));

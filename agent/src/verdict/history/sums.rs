@@ -2,7 +2,7 @@
 
 use super::{History, Seen};
 use crate::{
-    model::{AsyncContext, Backlog, Pool, StreamKind, interval::Microtasks},
+    model::{AsyncContext, Backlog, Histogram, Pool, StreamKind, interval::Microtasks},
     verdict::thresholds::OUTSIDE_HEAP_FROM_S,
 };
 
@@ -21,6 +21,13 @@ impl History {
     pub fn gc(&self) -> (u64, u64, u64, u64) {
         let longest_ns = self.seen.iter().map(|seen| seen.gc_longest_ns).max().unwrap_or(0);
         (self.sum(|s| s.gc_ns), self.sum(|s| s.gc_pauses), longest_ns, self.sum(|s| s.long_pauses))
+    }
+
+    /// The time that one pause in a hundred exceeds, seconds; `None`: there was none.
+    pub fn gc_pause_p99_s(&self) -> Option<f64> {
+        let mut durations = Histogram::default();
+        self.seen.iter().for_each(|seen| durations.merge(&seen.gc_durations));
+        durations.quantile_s(0.99)
     }
 
     /// stdout, stderr.
