@@ -1,0 +1,51 @@
+'use strict';
+// late-handlers.js: per line `round`: promises that are rejected in a callback, and get their handler at once, in a microtask, in a later
+// turn of the event loop, or never; per line `same-turn`: in the next callback of the same turn. Per line `report`: the events
+// that Node emitted for them.
+const fs = require('fs');
+
+const oracle = (record) => fs.appendFileSync(process.env.NODEPROBE_ORACLE || '/dev/stderr', JSON.stringify(record) + '\n');
+
+// More than nodeprobe has places for in one turn, and fewer.
+const SIZES = [1, 3, 40];
+const LATER_MS = 20;
+
+const events = { unhandledRejection: 0, rejectionHandled: 0 };
+for (const name of Object.keys(events)) process.on(name, () => events[name]++);
+let same_turn = 0;
+let rounds = 0;
+
+const rejected = (count) => Array.from({ length: count }, (_, i) => Promise.reject(new Error(`no ${i}`)));
+const handle = (promises) => promises.forEach((promise) => promise.catch(() => {}));
+
+function round() {
+  for (const size of SIZES) {
+    setTimeout(() => {
+      handle(rejected(size));
+      const inMicrotask = rejected(size);
+      Promise.resolve().then(() => handle(inMicrotask));
+      rejected(size);
+      const later = rejected(size);
+      setTimeout(() => handle(later), LATER_MS);
+    }, 5);
+  }
+  setTimeout(() => oracle({ type: 'round', rounds: ++rounds }), 10 * LATER_MS);
+}
+
+let between = [];
+function sameTurn() {
+  // Node is done with the first callback, its microtasks and its rejections before it begins the second.
+  setImmediate(() => {
+    between = rejected(2);
+    same_turn += between.length;
+  });
+  setImmediate(() => handle(between));
+  setTimeout(() => oracle({ type: 'same-turn' }), 10 * LATER_MS);
+}
+
+process.stdin.setEncoding('utf8').on('data', (lines) => {
+  if (lines.includes('round')) round();
+  if (lines.includes('same-turn')) sameTurn();
+  if (lines.includes('report')) oracle({ type: 'report', ...events, same_turn });
+}).on('end', () => process.exit());
+oracle({ type: 'ready', pid: process.pid });
