@@ -22,7 +22,6 @@ on_every_node!(
     unhandled_rejections_are_those_of_node,
     handlers_that_come_late_are_those_of_node,
     deoptimisations_are_those_of_v8,
-    the_heap_limit_is_that_of_v8,
     a_process_that_dies_of_a_rejection_is_diagnosed
 );
 
@@ -123,28 +122,6 @@ fn deoptimisations_are_those_of_v8(node: &Node) {
         text.lines().filter(|line| line.starts_with("[bailout (kind: deopt-eager")).count() as u64;
     assert_eq!(eager, eager_of_v8, "eager ones, {}", node.label);
     agent.end();
-}
-
-fn the_heap_limit_is_that_of_v8(node: &Node) {
-    /// Of the young generation, which is part of V8's figure (docs/node-versions.md).
-    const YOUNG_MIB: f64 = 200.0;
-    for flag in ["--no-warnings", "--max-old-space-size=300"] {
-        let mut workload = Workload::plan(node, "failure-modes/healthy-startup.js").flag(flag).start();
-        workload.wait_for("ready");
-        workload.say("report");
-        let of_v8 = number(&workload.wait_for("report"), "heap_size_limit") / f64::from(1 << 20);
-        let agent = Agent::observing([&workload]);
-        let limit = agent.wait_for("the limit", Duration::from_secs(10), |report| {
-            report.process(workload.pid())?["heap"]["limit_bytes"].as_f64()
-        });
-        let young = of_v8 - limit / f64::from(1 << 20);
-        assert!(
-            (0.0..YOUNG_MIB).contains(&young),
-            "V8 {of_v8} MiB, we {limit} bytes, {flag}, {}",
-            node.label
-        );
-        agent.end();
-    }
 }
 
 /// A process that is gone is diagnosed all the same, be it that its stacks were decoded before or not: its memory, which says

@@ -7,6 +7,9 @@
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// However little memory there is, V8 takes it that it may have so much.
+const LEAST: u64 = 256 * MIB;
+
 /// What decides the limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
@@ -18,9 +21,10 @@ pub(super) struct Memory {
 /// The limit of the old generation, bytes, where all lives that survives. `v8.getHeapStatistics().heap_size_limit` is the young
 /// generation more: three semi-spaces, 48 MiB in Node.js 16 to 22, 192 MiB in 24, 96 MiB in 26, and less in small containers.
 ///
-/// Flags are those of the command line in front of the script, then `NODE_OPTIONS`; of each the last counts. Without any,
-/// V8 takes half of the memory, at most 2 GiB, or 4 GiB from 15 GiB of memory on (measured with Node.js 20, 22, 24 and 26
-/// in containers of 512 MiB to 17 GiB).
+/// Flags are those of the command line in front of the script, then `NODE_OPTIONS`; of each the last counts.
+/// `--max-heap-size` includes the young generation and is taken as it is. Without any, V8 takes half of the memory, at least
+/// 256 MiB, at most 2 GiB, or 4 GiB from 15 GiB of memory on (measured with Node.js 20, 22, 24 and 26 in containers of
+/// 128 MiB to 17 GiB).
 ///
 /// `None`: it is a percentage of the memory, which is not followed here; or there is no flag, and the memory is not known.
 pub(super) fn old_generation_bytes(
@@ -47,7 +51,7 @@ pub(super) fn old_generation_bytes(
     let memory = memory?;
     let memory_bytes = memory.container_bytes.map_or(memory.host_bytes, |bytes| bytes.min(memory.host_bytes));
     let most = if memory_bytes >= 15 * GIB { 4 * GIB } else { 2 * GIB };
-    Some((memory_bytes / 2).min(most))
+    Some((memory_bytes / 2).clamp(LEAST, most))
 }
 
 /// The number of `--flag=N`, written with `-` or `_`.
@@ -70,11 +74,19 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_it_is_half_of_the_memory_up_to_a_bound() {
+    fn without_flags_it_is_half_of_the_memory_between_two_bounds() {
         // `heap_size_limit` of Node.js 22 in a container of that size on a host of 24 GiB, less the young generation.
-        for (container_mib, expected_mib) in
-            [(512, 256), (1024, 512), (2048, 1024), (3072, 1536), (6144, 2048), (12288, 2048), (17000, 4096)]
-        {
+        for (container_mib, expected_mib) in [
+            (128, 256),
+            (384, 256),
+            (512, 256),
+            (1024, 512),
+            (2048, 1024),
+            (3072, 1536),
+            (6144, 2048),
+            (12288, 2048),
+            (17000, 4096),
+        ] {
             assert_eq!(limit_mib(&[], "", 23, Some(container_mib)), expected_mib, "{container_mib}");
         }
         assert_eq!(limit_mib(&[], "", 23, None), 4096);
