@@ -152,7 +152,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     }
     // How much waits in libuv; without the symbol that alone is not known.
     add_points(&mut points, libuv, &[Hook::StreamWrite]);
-    // How a process ends; what of it has no symbol is told by its exit alone.
+    // How a process ends.
     add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
     add_points(&mut points, v8, &[Hook::NearHeapLimit]);
     let signals = Signal::ALL.map(|signal| {
@@ -161,7 +161,8 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
             Signal::Gc => availability(gc.as_ref().err()),
             Signal::Heap => availability(heap.as_ref().err()),
             // Tracepoints only.
-            Signal::Stdio | Signal::Lifecycle | Signal::Sched | Signal::Sockets => Availability::Ok,
+            Signal::Stdio | Signal::Sched | Signal::Sockets => Availability::Ok,
+            Signal::Lifecycle => availability(ends(node).err().as_ref()),
             Signal::Sample => availability(layout(v8).err().as_ref()),
             Signal::Rejections => availability(rejections.as_ref().err()),
             Signal::Deopts => availability(deopts.as_ref().err()),
@@ -302,6 +303,28 @@ fn rejections(node: Component<'_>) -> Result<(), String> {
         )),
         Some(_) => Ok(()),
     }
+}
+
+/// Whether the agent is told what a process ends of. A heap at its limit is told by `Heap::InvokeNearHeapLimitCallback` as well, just
+/// before; stripped builds hide that one, and all known ones export these.
+fn ends(node: Component<'_>) -> Result<(), String> {
+    // The files of Node are missing as a whole, which the other signals say.
+    let Some((_, node)) = node else { return Ok(()) };
+    for (hook, what) in [
+        (
+            Hook::OutOfMemory,
+            "that a process ends of a full heap is not told (node::OOMErrorHandler cannot be probed)",
+        ),
+        (
+            Hook::UncaughtException,
+            "that a process ends of an exception is not told (node::errors::TriggerUncaughtException cannot be probed)",
+        ),
+    ] {
+        if node.points(hook).is_empty() {
+            return Err(because(what, node, hook));
+        }
+    }
+    Ok(())
 }
 
 fn deopts(v8: Component<'_>) -> Result<(), String> {

@@ -339,7 +339,9 @@ fn file_use(file: &File) -> Result<FileUse, BinaryError> {
 fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &str) {
     let signal = match hook {
         Hook::LoadEnvironment | Hook::SpinEventLoop | Hook::UvRun => Signal::EventLoop,
-        Hook::WorkerRun => Signal::Lifecycle,
+        Hook::WorkerRun | Hook::UncaughtException | Hook::OutOfMemory | Hook::NearHeapLimit => {
+            Signal::Lifecycle
+        }
         Hook::GcStart | Hook::GcEnd | Hook::GcStop | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
         Hook::HeapSize => Signal::Heap,
         Hook::PromiseReject => Signal::Rejections,
@@ -349,13 +351,8 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
             Signal::ThreadPool
         }
         Hook::CompileFunction | Hook::CompileModule | Hook::CompileEnd => Signal::Compile,
-        // They stand for no signal: how a process ends its exit tells as well, who allocates the begins of collections, and that a
-        // socket is full its refusals.
-        Hook::UncaughtException
-        | Hook::OutOfMemory
-        | Hook::NearHeapLimit
-        | Hook::NewPage
-        | Hook::StreamWrite => return,
+        // They stand for no signal: who allocates the begins of collections tell as well, and that a socket is full its refusals.
+        Hook::NewPage | Hook::StreamWrite => return,
     };
     let sentence = format!("the kernel refused the probe `{}`: {reason}", hook.name());
     signals.insert(signal, Availability::Unavailable(sentence.into()));

@@ -279,8 +279,11 @@ fn whole_process<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) 
     let available = SIGNAL.values.iter().zip(Signal::ALL);
     let available =
         available.map(|(name, signal)| (vec![(SIGNAL, *name)], whole(u64::from(process.has(signal)))));
-    // What cannot be seen is absent, not well.
-    let judged = Mode::ALL.into_iter().filter(|mode| mode.needs().iter().all(|signal| process.has(*signal)));
+    // What cannot be seen is absent, not well; what is found all the same is told: a full heap of which only the end was seen.
+    let is_found = |mode: &Mode| process.findings.contains(&mode.id());
+    let judged = Mode::ALL
+        .into_iter()
+        .filter(|mode| is_found(mode) || mode.needs().iter().all(|signal| process.has(*signal)));
     let active = judged.map(|mode| {
         (vec![(catalog::FINDING, mode.id())], whole(u64::from(process.findings.contains(&mode.id()))))
     });

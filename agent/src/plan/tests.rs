@@ -343,6 +343,21 @@ fn an_unknown_place_of_the_epoll_descriptor_costs_the_event_loop() {
 }
 
 #[test]
+fn an_end_that_cannot_be_told_costs_lifecycle_and_a_call_for_help_does_not() {
+    let lifecycle = |hook| plan(&[&without(official(10), &[hook])], true).signals[&Signal::Lifecycle].clone();
+    assert_eq!(lifecycle(Hook::NearHeapLimit), Availability::Ok, "the handler tells that the heap is full");
+    assert_eq!(
+        lifecycle(Hook::OutOfMemory),
+        Availability::Unavailable(
+            "that a process ends of a full heap is not told (node::OOMErrorHandler cannot be probed): \
+             the symbol is not in the file"
+                .into()
+        )
+    );
+    assert_ne!(lifecycle(Hook::UncaughtException), Availability::Ok);
+}
+
+#[test]
 fn half_a_pair_of_collection_probes_is_never_attached() {
     for hook in [Hook::GcStart, Hook::GcEnd] {
         let plan = plan(&[&without(official(10), &[hook])], true);

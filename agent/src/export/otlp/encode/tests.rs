@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     export::fixture,
     model::{
-        Availability, Process, Signal, Snapshot, StreamKind, ThreadKind,
+        Availability, Notice, NoticeKind, Process, Signal, Snapshot, StreamKind, ThreadKind,
         catalog::{ITERATION_DURATION, Instrument, Subject},
     },
 };
@@ -263,6 +263,25 @@ fn a_signal_that_is_not_observed_is_absent_and_said_to_be() {
     assert_eq!(point(&encoded, "nodeprobe.signal.available", &["stdio"]).value, 0.0);
     assert_eq!(point(&encoded, "nodeprobe.signal.available", &["event_loop"]).value, 1.0);
     assert!(!points(&encoded, "nodejs.eventloop.time", &[]).is_empty());
+}
+
+#[test]
+fn a_full_heap_is_told_of_a_process_whose_heap_is_not_observed() {
+    let mut subject = process(7);
+    let mut signals = (*subject.signals).clone();
+    signals.insert(Signal::Heap, Availability::Unavailable(Arc::from("stripped")));
+    subject.signals = Arc::new(signals);
+    let mut exporter = Exporter::new(Temporality::Cumulative);
+    let active = |encoded: &ResourceMetrics| points(encoded, "nodeprobe.finding.active", &["heap-growth"]);
+    let before = exporter.export_one(at(20), subject.clone(), true);
+    assert_eq!(active(&before), [], "whether it is well is not known");
+    let (id, time) = (subject.id, at(21));
+    let mut end = snapshot(time, vec![subject]);
+    end.notices.push(Notice { process: id, tid: id.pid, kind: NoticeKind::OutOfMemory, time });
+    exporter.state.observe(&end);
+    let batches = exporter.encoder.batches(&exporter.state, LARGEST_REQUEST);
+    let told = active(&batches[0].request.resource_metrics[0]);
+    assert_eq!(told.iter().map(|point| point.value).collect::<Vec<_>>(), [1.0]);
 }
 
 #[test]
