@@ -2,6 +2,7 @@
 //! suffers from, and through whose fault, it says itself; see `workloads/failure-modes/README.md`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -12,6 +13,7 @@ use std::{
 
 use nodeprobe_tests::{
     Node, Workload,
+    boards::read,
     load::Load,
     node::target_tmp,
     on_every_node,
@@ -42,6 +44,7 @@ const READY: Duration = Duration::from_secs(40);
 const FIRST_MAJOR: u32 = 20;
 /// A service may be said to starve if the kernel itself says it waited for a processor about as long as the threshold.
 const MAY_STARVE: f64 = 0.07;
+const STARVES: &str = "cpu-starved";
 
 /// A service, its load, and what it says is wrong with it.
 struct Service {
@@ -87,7 +90,7 @@ impl Service {
                 Command::new("taskset").args(["-acp", "0", &pid]).output().expect("taskset is there");
             assert!(pinned.status.success(), "{pinned:?}");
         };
-        let competitors = if name == "cpu-starved" {
+        let competitors = if name == STARVES {
             pin(workload.pid());
             let spin = || OwnedProcess::spawn(Command::new("sh").args(["-c", "while :; do :; done"]));
             (0..2).map(|_| spin()).inspect(|competitor| pin(competitor.pid())).collect()
@@ -154,9 +157,12 @@ impl Service {
             // Its start is looked at as well.
             starved = starved.max(run_delay_share(pid, self.started));
         }
+        let is_healthy = self.ready["expect"].is_null();
         let wrong_of = |finding: &&Value| {
-            let is_loud = finding["primary"] == true && finding["severity"] != "info";
-            let is_true = finding["id"] == "cpu-starved" && starved >= MAY_STARVE;
+            // Of one that is sick a consequence may be told beside it.
+            let is_loud = (finding["primary"] == true || is_healthy) && finding["severity"] != "info";
+            let is_starving = finding["id"] == STARVES || finding["because_of"] == STARVES;
+            let is_true = is_starving && starved >= MAY_STARVE;
             is_loud && finding["id"] != self.ready["expect"] && !is_true
         };
         let told: Vec<&Value> = findings.iter().filter(|finding| finding["severity"] != "info").collect();
@@ -192,6 +198,27 @@ impl Service {
         }
         (!is_right).then(|| format!("{culprit} is blamed, not {guilty}, for {}", context()))
     }
+}
+
+#[test]
+fn docs_have_a_command_for_every_service() {
+    let accuracy = read("docs/accuracy.md");
+    let commands = accuracy.lines().filter_map(|line| line.strip_prefix("$ cargo xtask test "));
+    let commands: Vec<&str> = commands.collect();
+    let rows: BTreeSet<&str> = accuracy
+        .lines()
+        .filter(|line| line.ends_with(" of 4 |"))
+        .filter_map(|line| line.trim_matches(['|', ' ']).split(' ').next())
+        .collect();
+    // Each test of this file, with the services it names.
+    let tests: Vec<&str> = include_str!("diagnose.rs").split("\nfn ").skip(1).collect();
+    let mut measured = BTreeSet::new();
+    for test in tests.iter().filter(|test| test.contains("\n    diagnose(node, ")) {
+        let name = test.split('(').next().unwrap_or_default();
+        assert!(commands.iter().any(|filter| name.contains(filter)), "docs/accuracy.md does not run {name}");
+        measured.extend(test.split('"').filter(|text| rows.contains(text)));
+    }
+    assert_eq!(measured, rows, "services of which docs/accuracy.md says how often the verdict is right");
 }
 
 /// Share of the time since `started` for which the main thread of a process was ready to run and had no processor.
