@@ -37,6 +37,12 @@ const LIVES_S: std::ops::RangeInclusive<usize> = 3..=10;
 const FRESH: &str = "[15s]";
 /// A pod that has gone may be told so long: that look, its last export and the way of it.
 const AFTERGLOW: Duration = Duration::from_secs(25);
+/// A minute of them may last 75 s on a machine that others use as well.
+const RATE_LEAST_PER_MIN: f64 = 240.0;
+/// With 5 a second that live 6.5 s on average there are 32 at a time.
+const ALIVE_LEAST: usize = 20;
+/// Of a process that starts, sleeps and ends there are some 200. With those of pods that have gone it would soon be more.
+const SERIES_PER_POD: usize = 260;
 /// How much more than before the agent may keep per pod. What it keeps of a process while it is there is some hundred KiB, of one
 /// line of text to remember it by, 200 B; this is between the two, and 1.2 MiB in all.
 const KEPT_KIB_PER_POD: f64 = 4.0;
@@ -212,6 +218,11 @@ fn three_hundred_pods_in_a_minute_leave_nothing_behind(node: &Node) {
     eprintln!(
         "  {PODS} pods, {rate_per_min:.0} a minute, {most_alive} at once; told at most {most_told} at once, {most_series} series"
     );
+    assert!(rate_per_min >= RATE_LEAST_PER_MIN, "{rate_per_min:.0} pods a minute");
+    assert!(most_alive >= ALIVE_LEAST, "{most_alive} pods at once");
+    // Half of those that are there at once: the same that is asked of all below.
+    assert!(most_told >= most_alive / 2, "{most_told} of {most_alive} pods are told at once");
+    assert!(most_series <= SERIES_PER_POD * most_told, "{most_series} series of {most_told} pods");
 
     // Who they were: each is told, or counted as lost. The last of them may be on the way still.
     let (mut missing, mut lost) = account(&chain, &crowd);
