@@ -1,6 +1,10 @@
 //! `nodeprobe run` against real receivers of OTLP.
 
-use std::{collections::BTreeMap, fs, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    time::Duration,
+};
 
 use nodeprobe_tests::{
     Node, Workload,
@@ -16,6 +20,7 @@ use nodeprobe_tests::{
 
 on_one_node!(Node::of_major(24) => every_catalogue_metric_arrives_over_grpc);
 on_one_node!(Node::of_major(20) => every_catalogue_metric_arrives_over_http);
+on_one_node!(Node::of_major(24) => each_process_of_a_cluster_is_an_instance_of_its_own);
 on_one_node!(Node::of_major(22) => totals_survive_a_collector_that_is_killed_and_started_again);
 on_one_node!(Node::of_major(22) => delta_points_add_up_to_the_total);
 on_one_node!(Node::of_major(26) => what_is_measured_last_arrives_at_sigterm);
@@ -178,6 +183,54 @@ fn every_catalogue_metric_arrives(node: &Node, rotel: &Rotel, endpoint: &str, pr
     let last = stall_points(&received, service.block.pid()).pop().expect("the block is a stall");
     assert_eq!(last.count, Some(1), "stalls of the service");
     assert!(last.value.is_some_and(|sum_s| (sum_s - 0.2).abs() < 0.02), "{last:?}");
+}
+
+/// Also where all of them were given the same id, by the environment that workers inherit from the primary.
+fn each_process_of_a_cluster_is_an_instance_of_its_own(node: &Node) {
+    const WORKERS: &str = "3";
+    let Some(rotel) = rotel() else { return };
+    let endpoint = format!("http://127.0.0.1:{}", rotel.grpc_port);
+    let start = |attributes: &str| {
+        let plan = Workload::plan(node, "cluster.js").args([WORKERS]).env("OTEL_SERVICE_NAME", "shop");
+        let cluster = plan.env("OTEL_RESOURCE_ATTRIBUTES", attributes).start();
+        let ready = cluster.wait_for("ready");
+        let workers = ready["workers"].as_array().expect("it lists its workers").iter();
+        let mut pids: Vec<u32> = workers.filter_map(|pid| Some(pid.as_u64()? as u32)).collect();
+        pids.push(cluster.pid());
+        (cluster, pids)
+    };
+    let (_plain, pids) = start("team=a");
+    let (_named, named_pids) = start("service.instance.id=shop-1");
+    assert_eq!((pids.len(), named_pids.len()), (4, 4));
+    let mut daemon = Daemon::start(&settings(&endpoint, "grpc", "1000"));
+    for pid in pids.iter().chain(&named_pids) {
+        wait_until_exported(&rotel, &daemon, *pid);
+    }
+    observe_for(Duration::from_secs(3)); // Some exports more: an id must not change.
+    daemon.end();
+    let received = rotel.received();
+    let mut owners: BTreeMap<String, u32> = BTreeMap::new();
+    for pid in pids.iter().chain(&named_pids) {
+        let attribute = |name: &str| -> BTreeSet<String> {
+            of_process(&received, *pid).filter_map(|metric| metric.resource.get(name).cloned()).collect()
+        };
+        assert_eq!(attribute("service.name"), BTreeSet::from(["shop".to_owned()]), "process {pid}");
+        let ids = attribute("service.instance.id");
+        assert_eq!(ids.len(), 1, "process {pid} is {ids:?}");
+        for id in ids {
+            assert!(
+                !id.is_empty() && !owners.contains_key(&id),
+                "{pid} is {id}, as is {:?}",
+                owners.get(&id)
+            );
+            owners.insert(id, *pid);
+        }
+    }
+    // One has the id that was asked for, and the others show where theirs is from.
+    let named = |id: &&String| *id == "shop-1" || id.starts_with("shop-1-");
+    let of_named = owners.iter().filter(|(id, _)| named(id)).map(|(_, pid)| *pid).collect::<BTreeSet<_>>();
+    assert_eq!(of_named, named_pids.into_iter().collect(), "{owners:?}");
+    assert!(owners.contains_key("shop-1"), "{owners:?}");
 }
 
 /// Names and units of `docs/metrics.md`: the rows of its tables whose first cell is a metric's name.
