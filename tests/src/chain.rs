@@ -65,7 +65,17 @@ impl Chain {
     /// # Errors
     /// Says what is missing.
     pub fn with_collector(settings: &[(&str, &str)]) -> Result<Self, String> {
-        Self::start(settings, |url| Otelcol::forwarding_to(url).map(Receiver::Collector))
+        let prometheus = Prometheus::without_rules()?;
+        Self::start(prometheus, settings, |url| Otelcol::forwarding_to(url).map(Receiver::Collector))
+    }
+
+    /// The same with the rules of helm/nodeprobe in Prometheus.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn with_collector_and_rules(settings: &[(&str, &str)]) -> Result<Self, String> {
+        let prometheus = Prometheus::behind_a_collector()?;
+        Self::start(prometheus, settings, |url| Otelcol::forwarding_to(url).map(Receiver::Collector))
     }
 
     /// By way of rotel.
@@ -73,14 +83,14 @@ impl Chain {
     /// # Errors
     /// Says what is missing.
     pub fn with_rotel() -> Result<Self, String> {
-        Self::start(&[], |url| Rotel::forwarding_to(url).map(Receiver::Rotel))
+        Self::start(Prometheus::without_rules()?, &[], |url| Rotel::forwarding_to(url).map(Receiver::Rotel))
     }
 
     fn start(
+        prometheus: Prometheus,
         settings: &[(&str, &str)],
         receiver: impl Fn(&str) -> Result<Receiver, String>,
     ) -> Result<Self, String> {
-        let prometheus = Prometheus::without_rules()?;
         let vmagent = VmAgent::to_prometheus(&prometheus)?;
         let receiver = receiver(&vmagent.otlp_url())?;
         let endpoint = format!("http://127.0.0.1:{}", receiver.grpc_port());

@@ -48,6 +48,7 @@ pub mod pods;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod questions;
 pub mod quota;
 pub mod recording;
 pub mod report;

@@ -10,6 +10,29 @@ use crate::wait::eventually;
 
 const REMOVED: Duration = Duration::from_secs(15);
 
+/// Limits the memory of the group that a process is in already.
+///
+/// # Errors
+/// The host has none, or does not let us.
+pub fn limit_around(pid: u32, limit_bytes: u64) -> io::Result<()> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mut lines = text.lines().filter_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        line.split_once(':')
+    });
+    let of_v1 = |controllers: &str| controllers.split(',').any(|controller| controller == "memory");
+    let (mount, file, path) = match lines.clone().find(|(controllers, _)| of_v1(controllers)) {
+        Some((_, path)) => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", path),
+        None => {
+            let (_, path) =
+                lines.find(|(controllers, _)| controllers.is_empty()).ok_or(io::ErrorKind::NotFound)?;
+            ("/sys/fs/cgroup", "memory.max", path)
+        }
+    };
+    let directory = Path::new(mount).join(path.trim_start_matches('/'));
+    fs::write(directory.join(file), limit_bytes.to_string())
+}
+
 /// A cgroup with a limit, removed when dropped.
 pub struct MemoryGroup {
     directory: PathBuf,

@@ -36,6 +36,19 @@ fn directory() -> TempDir {
     TempDir::new_in(target_tmp()).expect("a scratch directory can be made")
 }
 
+/// A Collector sends several exports at a time, and one may overtake another. Without the window Prometheus takes nothing of a
+/// request with one sample that is late.
+const LATE_SAMPLES: &str = "storage: {tsdb: {out_of_order_time_window: 30m}}\n";
+
+/// Settings with the rules of helm/nodeprobe.
+fn evaluating_every(interval: &str) -> Result<String, String> {
+    let rules = workspace_file("helm/nodeprobe/rules").canonicalize().map_err(|error| error.to_string())?;
+    Ok(format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: {interval}}}\nrule_files: [\"{}/*.yaml\"]\n",
+        rules.display()
+    ))
+}
+
 /// Prometheus, as a rule with the rules of helm/nodeprobe, evaluated each second.
 pub struct Prometheus(Server);
 
@@ -45,12 +58,15 @@ impl Prometheus {
     /// # Errors
     /// Says what is missing.
     pub fn start() -> Result<Self, String> {
-        let rules =
-            workspace_file("helm/nodeprobe/rules").canonicalize().map_err(|error| error.to_string())?;
-        Self::with_settings(&format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{}/*.yaml\"]\n",
-            rules.display()
-        ))
+        Self::with_settings(&evaluating_every("1s")?)
+    }
+
+    /// Starts it with the rules, evaluated less often, behind a Collector.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn behind_a_collector() -> Result<Self, String> {
+        Self::with_settings(&format!("{}{LATE_SAMPLES}", evaluating_every("5s")?))
     }
 
     /// Starts it without the rules, which look at the series of five minutes each second: that is most of the work where hundreds
@@ -59,11 +75,7 @@ impl Prometheus {
     /// # Errors
     /// Says what is missing.
     pub fn without_rules() -> Result<Self, String> {
-        // A Collector sends several exports at a time, and one may overtake another. Without the window Prometheus takes nothing
-        // of a request with one sample that is late.
-        Self::with_settings(
-            "global: {scrape_interval: 1s}\nstorage: {tsdb: {out_of_order_time_window: 30m}}\n",
-        )
+        Self::with_settings(&format!("global: {{scrape_interval: 1s}}\n{LATE_SAMPLES}"))
     }
 
     fn with_settings(settings: &str) -> Result<Self, String> {

@@ -1,42 +1,27 @@
 //! Every expression of every panel and rule, asked of two real databases while real processes are sick and well: none may be
 //! empty.
 
-use std::{
-    collections::BTreeSet,
-    io::Write as _,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, io::Write as _, net::TcpStream, time::Duration};
 
 use nodeprobe_tests::{
     Node, Workload,
     agent::Daemon,
-    boards::{Expression, panel_expressions, rule_expressions, rules, variable_expressions},
     collector::VictoriaMetrics,
     load::Load,
     memory_group::MemoryGroup,
     on_one_node,
     prometheus::{Prometheus, VmAgent, query},
-    promql::names,
+    questions::{Database, Questions},
     skip::skip,
     stdio::slow_pipe,
-    wait::{eventually, observe_for},
+    wait::eventually,
     workload::number,
 };
 
 on_one_node!(Node::of_major(24) => every_expression_returns_data_of_real_processes);
 
 const ARRIVAL: Duration = Duration::from_secs(30);
-/// From when on an expression that is still empty stays so.
-const PATIENCE: Duration = Duration::from_secs(55);
 const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
-/// Asked for, but empty here, and why.
-const EMPTY: [(&str, &str); 4] = [
-    ("NodeprobeAbsent", "an agent is there"),
-    ("NodeprobeGone", "compares with an hour ago"),
-    ("NodejsHeapLimitWithinHours", "a process has to be an hour old"),
-    ("NodejsHeapLimitWithinMinutes", "a process has to be 20 minutes old"),
-];
 /// Services with the failure mode that is told of each within the time.
 const SICK: [&str; 5] = [
     "event-loop-starvation",
@@ -88,69 +73,6 @@ impl Service {
     }
 }
 
-/// What Grafana puts in for *All*, and for exports each second.
-fn filled(expression: &str) -> String {
-    let variables = ["$cluster", "$namespace", "$service", "$instance"];
-    let filled = variables.iter().fold(expression.to_owned(), |text, name| text.replace(name, ".*"));
-    filled.replace("$__rate_interval", "20s")
-}
-
-/// The same without its comparisons with numbers: what an alert looks at, whether it is bad or not.
-fn relaxed(expression: &str) -> String {
-    let mut words: Vec<String> = expression.split(' ').map(str::to_owned).collect();
-    for index in 1..words.len() {
-        let is_comparison = [">", ">=", "=="].contains(&words[index - 1].as_str());
-        if is_comparison && words[index].parse::<f64>().is_ok() {
-            ">=".clone_into(&mut words[index - 1]);
-            "-1e30".clone_into(&mut words[index]);
-        }
-    }
-    words.join(" ")
-}
-
-fn has_data(port: u16, expression: &Expression) -> bool {
-    let found = query(port, &expression.text).unwrap_or_else(|error| panic!("{expression:?}: {error}"));
-    found.iter().any(|(_, value)| !value.is_nan())
-}
-
-/// Asks until each has an answer; returns those that have none.
-fn empty_ones(databases: &[(&'static str, u16)], expressions: &[Expression]) -> Vec<String> {
-    let recorded: BTreeSet<String> = rules("recording").into_iter().map(|rule| rule.name).collect();
-    let needs_rules = |expression: &Expression| {
-        names(&expression.text).selectors.iter().any(|selector| recorded.contains(&selector.metric))
-    };
-    let mut waiting: Vec<(&str, u16, &Expression)> = Vec::new();
-    for (name, port) in databases {
-        // Only Prometheus evaluates the rules.
-        let asked = expressions.iter().filter(|expression| *name == "Prometheus" || !needs_rules(expression));
-        waiting.extend(asked.map(|expression| (*name, *port, expression)));
-    }
-    eprintln!("  {} questions", waiting.len());
-    let end = Instant::now() + PATIENCE;
-    loop {
-        waiting.retain(|(_, port, expression)| !has_data(*port, expression));
-        if waiting.is_empty() || Instant::now() > end {
-            let sentence = |(name, _, expression): &(&str, u16, &Expression)| {
-                format!("{name} has nothing for {}: {}", expression.place, expression.text)
-            };
-            return waiting.iter().map(sentence).collect();
-        }
-        observe_for(Duration::from_secs(1));
-    }
-}
-
-/// Finds out what of the rules would fire, and asks for what they look at.
-fn expressions() -> Vec<Expression> {
-    let fill = |Expression { place, text }| Expression { place, text: filled(&text) };
-    let panels = panel_expressions().into_iter().map(fill);
-    let variables = variable_expressions().into_iter().map(|(expression, _)| fill(expression));
-    let rules = rule_expressions().into_iter().map(|Expression { place, text }| {
-        let text = relaxed(&text);
-        Expression { place, text }
-    });
-    panels.chain(variables).chain(rules).collect()
-}
-
 fn every_expression_returns_data_of_real_processes(node: &Node) {
     let Ok(victoria) = VictoriaMetrics::start().map_err(|reason| skip(&reason)) else { return };
     let prometheus = Prometheus::start().map_err(|reason| skip(&reason)).ok();
@@ -177,20 +99,14 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
     // Of this one not everything can be observed.
     let old = Node::of_major(16).map(|node| Workload::idle(&node));
 
-    let databases: Vec<(&'static str, u16)> = [("VictoriaMetrics", Some(port))]
-        .into_iter()
-        .chain([("Prometheus", prometheus.as_ref().map(Prometheus::port))])
-        .filter_map(|(name, port)| Some((name, port?)))
-        .collect();
-    let mut expressions = expressions();
-    for (name, _) in EMPTY {
-        let at = expressions.iter().position(|expression| expression.place == name);
-        let expression = expressions.remove(at.unwrap_or_else(|| panic!("no rule {name}")));
-        if let Some(prometheus) = &prometheus {
-            query(prometheus.port(), &expression.text)
-                .unwrap_or_else(|error| panic!("{expression:?}: {error}"));
-        }
-    }
+    let of_prometheus = prometheus.as_ref().map(|prometheus| Database {
+        name: "Prometheus",
+        port: prometheus.port(),
+        has_rules: true,
+    });
+    let of_victoria = Database { name: "VictoriaMetrics", port, has_rules: false };
+    let databases: Vec<Database> = [of_victoria].into_iter().chain(of_prometheus).collect();
+    let mut questions = Questions::of_boards_and_rules();
     let mut without: Vec<&str> = Vec::new();
     if !has_limit {
         skip("no cgroup with a limit of memory can be made: nothing to tell of it");
@@ -200,11 +116,11 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
         skip(&reason);
         without.push("nodeprobe_signal_available");
     }
-    expressions.retain(|expression| !without.iter().any(|metric| expression.text.contains(metric)));
-    let empty = empty_ones(&databases, &expressions);
+    questions.leave_out(&without);
+    let empty = questions.unanswered(&databases);
     assert!(empty.is_empty(), "{} are empty:\n{}\n{}", empty.len(), empty.join("\n"), daemon.stderr());
 
-    for (database, port) in &databases {
+    for Database { name: database, port, .. } in &databases {
         for id in SICK {
             // On a machine that is busy with something else the processor is to blame, and told in its place.
             let ids = format!("nodeprobe_finding_id=~\"{id}|cpu-starved\"");

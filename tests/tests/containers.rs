@@ -4,7 +4,9 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Write as _},
+    net::TcpStream,
     os::fd::OwnedFd,
     process::Stdio,
     rc::Rc,
@@ -13,11 +15,12 @@ use std::{
 };
 
 use nodeprobe_tests::{
-    Node,
+    Node, Workload,
     chain::{ARRIVAL, Chain},
     containers::{Container, Order, Podman, Runc, groups::Slices},
     load::Load,
-    on_one_node,
+    memory_group, on_one_node,
+    questions::{Database, Questions},
     rootfs::Rootfs,
     skip::skip,
     wait::{eventually, observe_for},
@@ -67,6 +70,10 @@ const SERVICES: [(&str, Option<&str>, Place); 8] = [
     ),
     ("healthy-idle", None, Place::Group("/kubepods.slice/kubepods-pod<u_i_d>.slice/docker-<id>.scope")),
 ];
+
+/// Where the one that provokes what the others do not is, and with how many requests a second.
+const CHECKOUT: (&str, f64) = ("/kubepods/pod5e9b1f0f-7c1d-4f6e-9a3b-00000000000f/<id>", 5.0);
+const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
 
 /// A service in its container, and what must be told of it.
 struct Service {
@@ -198,7 +205,10 @@ fn wait_for_finding(chain: &Chain, service: &Service) {
 }
 
 fn containers_are_told_apart_behind_the_collector(node: &Node) {
-    let Ok(mut chain) = Chain::with_collector(&[]).map_err(|reason| skip(&reason)) else { return };
+    let of_cluster = [("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=test")];
+    let Ok(mut chain) = Chain::with_collector_and_rules(&of_cluster).map_err(|reason| skip(&reason)) else {
+        return;
+    };
     let (image, around) = (Rc::new(Rootfs::with_services(node)), Rc::new(Slices::watch()));
     let Ok(runc) = Runc::with(Rc::clone(&image), &around).map_err(|reason| skip(&reason)) else { return };
     let podman = Podman::with(&image, &around).map_err(|reason| skip(&reason)).ok();
@@ -268,6 +278,7 @@ fn containers_are_told_apart_behind_the_collector(node: &Node) {
     }
     let lost = chain.ask("nodeprobe_agent_events_lost_total > 0");
     assert!(lost.is_empty(), "{lost:?}");
+    assert_every_expression_has_data(&chain, &runc);
 
     for service in services {
         let (name, id) = (service.name, service.container.id.clone());
@@ -280,6 +291,43 @@ fn containers_are_told_apart_behind_the_collector(node: &Node) {
         });
     }
     chain.daemon.end();
+}
+
+/// Asks for all that boards and rules ask for. A checkout beside the others provokes what they do not: a worker, a full thread pool and
+/// socket, deoptimisations, a lost context, a memory limit.
+fn assert_every_expression_has_data(chain: &Chain, runc: &Runc) {
+    let (path, rate) = CHECKOUT;
+    let mut order = Order::service("checkout", "checkout");
+    order.arguments = vec!["--max-old-space-size=320".to_owned(), "/app/checkout.js".to_owned()];
+    // As its owner may say it; the others have the names of a host without the API of Kubernetes.
+    let names = "k8s.namespace.name=shop,k8s.pod.name=checkout-1";
+    order.environment.push(("OTEL_RESOURCE_ATTRIBUTES".to_owned(), names.to_owned()));
+    order.stdout = Some(slowly_read());
+    let checkout = runc.start(&"c4ec0a7f00d5e11e".repeat(4), path, order);
+    let mut questions = Questions::of_boards_and_rules();
+    if let Err(error) = memory_group::limit_around(checkout.pid, MEMORY_LIMIT_BYTES) {
+        skip(&format!("the memory of a container cannot be limited: {error}"));
+        questions.leave_out(&["nodeprobe_memory_limit_bytes"]);
+    }
+    // Of this one not everything can be observed.
+    let old = Node::of_major(16).map(|node| Workload::idle(&node));
+    if let Err(reason) = &old {
+        skip(reason);
+        questions.leave_out(&["nodeprobe_signal_available"]);
+    }
+    let port = number(&checkout.wait_for_nth("ready", 1), "port") as u16;
+    // Asks once and never reads.
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    write!(client, "GET /export HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it can be asked");
+    let load = Load::start(port, "/order", rate, 2);
+    let prometheus = Database { name: "Prometheus", port: chain.prometheus.port(), has_rules: true };
+    let empty = questions.unanswered(&[prometheus]);
+    assert!(empty.is_empty(), "{} are empty:\n{}\n{}", empty.len(), empty.join("\n"), chain.daemon.stderr());
+    let of_checkout = chain.ask(&format!("process_uptime_seconds{{container_id=\"{}\"}}", checkout.id));
+    assert_eq!(of_checkout.len(), 1, "the checkout is told of with its container: {of_checkout:?}");
+    drop((load, client, old));
+    let left = checkout.remove();
+    assert!(left.is_empty(), "groups of the checkout are left: {left:?}");
 }
 
 fn a_container_is_told_behind_rotel(node: &Node) {
