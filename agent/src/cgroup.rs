@@ -8,6 +8,7 @@
 pub mod namespace;
 
 use self::namespace::{Hierarchy, Roots};
+use crate::model::CpuPeriods;
 
 /// Length of the id that Docker, containerd, CRI-O and podman give to a container, in hexadecimal digits.
 const ID_LEN: usize = 64;
@@ -163,12 +164,64 @@ pub fn working_set_bytes(usage: &str, account: &str, droppable: &str) -> Option<
 
 /// For how long the group was kept off all processors because its quota was used up, nanoseconds, from the text of its
 /// `cpu.stat`; `None`: it does not say, as in a group without the controller.
-pub fn throttled_ns(cpu_stat: &str) -> Option<u64> {
+fn throttled_ns(cpu_stat: &str) -> Option<u64> {
     cpu_stat.lines().find_map(|line| match line.split_once(' ')? {
         ("throttled_time", ns) => ns.trim().parse().ok(),
         ("throttled_usec", us) => us.trim().parse::<u64>().ok()?.checked_mul(1000),
         _ => None,
     })
+}
+
+/// How many periods of its quota the group ran in, and was throttled in; `None`: as above.
+fn periods(cpu_stat: &str) -> Option<CpuPeriods> {
+    let value = |wanted: &str| {
+        let mut lines = cpu_stat.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(name, _)| *name == wanted)?.1.trim().parse().ok()
+    };
+    Some(CpuPeriods { elapsed: value("nr_periods")?, throttled: value("nr_throttled")? })
+}
+
+/// What its quota has cost a group since it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaAccount {
+    /// The file it stands in, which names the group.
+    pub path: String,
+    pub throttled_ns: u64,
+    pub periods: Option<CpuPeriods>,
+}
+
+impl QuotaAccount {
+    /// From the text of the group's `cpu.stat`; `None`: it tells nothing of a quota.
+    pub fn parse(path: String, cpu_stat: &str) -> Option<Self> {
+        Some(Self { path, throttled_ns: throttled_ns(cpu_stat)?, periods: periods(cpu_stat) })
+    }
+}
+
+/// What quotas have cost a process since it was first looked at, in whichever groups it was: a sum that never goes back.
+#[derive(Clone, Debug, Default)]
+pub struct QuotaCost {
+    throttled_ns: u64,
+    periods: CpuPeriods,
+    /// As it was read last.
+    account: Option<QuotaAccount>,
+}
+
+impl QuotaCost {
+    /// Takes in what the process's group tells now, and returns the sums; `None`: it tells nothing. What a group has
+    /// suffered before the process was seen in it is not the process's.
+    pub fn add(&mut self, now: Option<QuotaAccount>) -> Option<(u64, Option<CpuPeriods>)> {
+        if let (Some(before), Some(now)) = (&self.account, &now)
+            && before.path == now.path
+        {
+            self.throttled_ns += now.throttled_ns.saturating_sub(before.throttled_ns);
+            if let (Some(before), Some(now)) = (before.periods, now.periods) {
+                self.periods.merge(now.since(before));
+            }
+        }
+        self.account = now;
+        let account = self.account.as_ref()?;
+        Some((self.throttled_ns, account.periods.map(|_| self.periods)))
+    }
 }
 
 fn segment_id(segment: &str) -> Option<&str> {
@@ -336,6 +389,46 @@ mod tests {
         for text in ["", "usage_usec 9\n", "throttled_usec -1\n", "throttled_usec 18446744073709551615\n"] {
             assert_eq!(throttled_ns(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn periods_are_told_whole_or_not_at_all() {
+        let told = |elapsed, throttled| Some(CpuPeriods { elapsed, throttled });
+        assert_eq!(periods("nr_periods 3\nnr_throttled 2\nthrottled_time 5000\n"), told(3, 2));
+        assert_eq!(periods("usage_usec 9\nnr_periods 7\nnr_throttled 0\nnr_bursts 1\n"), told(7, 0));
+        for text in [
+            "",
+            "usage_usec 9\n",
+            "nr_periods 3\n",
+            "nr_throttled 2\n",
+            "nr_periods\nnr_throttled 2\n",
+            "nr_periods -3\nnr_throttled 2\n",
+            "nr_periods 3\nnr_throttled 18446744073709551616\n",
+            " nr_periods 3\nnr_throttled 2\n",
+        ] {
+            assert_eq!(periods(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_quotas_cost_a_process_grows_from_group_to_group_and_never_shrinks() {
+        let account = |path: &str, throttled_ns, elapsed, throttled| {
+            let periods = Some(CpuPeriods { elapsed, throttled });
+            Some(QuotaAccount { path: path.to_owned(), throttled_ns, periods })
+        };
+        let told =
+            |throttled_ns, elapsed, throttled| Some((throttled_ns, Some(CpuPeriods { elapsed, throttled })));
+        let mut cost = QuotaCost::default();
+        assert_eq!(cost.add(account("a", 900, 90, 9)), told(0, 0, 0), "of before");
+        assert_eq!(cost.add(account("a", 950, 95, 10)), told(50, 5, 1));
+        assert_eq!(cost.add(account("b", 7_000, 700, 70)), told(50, 5, 1), "of others");
+        assert_eq!(cost.add(account("b", 7_001, 702, 71)), told(51, 7, 2));
+        assert_eq!(cost.add(account("b", 3, 0, 0)), told(51, 7, 2), "made anew under the same name");
+        assert_eq!(cost.add(None), None);
+        assert_eq!(cost.add(account("b", 9, 9, 9)), told(51, 7, 2), "it was elsewhere meanwhile");
+        assert_eq!(cost.add(account("b", 10, 10, 9)), told(52, 8, 2));
+        let no_periods = QuotaAccount::parse("b".to_owned(), "throttled_usec 1\n");
+        assert_eq!(cost.add(no_periods), Some((52 + 990, None)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    cgroup::QuotaCost,
     model::{Availability, GroupMemory, Identity, ProcessId, Signal, Startup, Stdio, startup::PackageTime},
     v8::{ContextLayout, Layout, V8File},
 };
@@ -35,6 +36,8 @@ pub struct Target {
     pub startup: Option<Arc<Startup>>,
     /// `CLOCK_MONOTONIC` when the memory of its control group was read last, and what that was.
     pub group_memory: (u64, Option<GroupMemory>),
+    /// What the quotas of its control groups have cost it.
+    pub quota_cost: QuotaCost,
     /// Streams of threads that have ended; the sums of a process never go back.
     pub ended_streams: [Stdio; 2],
     /// Names of threads that have been read.
@@ -111,6 +114,7 @@ impl Target {
             startup_packages: Arc::default(),
             startup: None,
             group_memory: (0, None),
+            quota_cost: QuotaCost::default(),
             ended_streams: [Stdio::default(), Stdio::default()],
             thread_names: HashMap::new(),
             drains_seen: Seen::default(),

@@ -45,7 +45,9 @@ pub(crate) fn stream_write(ctx: ProbeContext) -> u32 {
     let Some(thread) = target::current() else { return 0 };
     let Some(stream) = ctx.arg::<u64>(1) else { return 0 };
     // SAFETY: the helper checks the address.
-    let Ok(fd) = (unsafe { bpf_probe_read_user(stream.wrapping_add(STREAM_FD) as *const u32) }) else { return 0 };
+    let Ok(fd) = (unsafe { bpf_probe_read_user(stream.wrapping_add(STREAM_FD) as *const u32) }) else {
+        return 0;
+    };
     (thread.stream, thread.stream_fd) = (stream, fd);
     // The first refusal came before this, and a descriptor can be that of another stream by now.
     if let Some(record) = SOCKETS.get_ptr_mut(SocketKey { tgid: thread.tgid, fd }) {

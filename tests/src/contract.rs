@@ -6,6 +6,7 @@ use serde_json::Value;
 enum Type {
     Text,
     Integer,
+    Signed,
     /// A finite number, not negative.
     Number,
     /// A number in 0..=1.
@@ -22,16 +23,17 @@ enum Null {
 }
 
 use Null::{Allowed, Never};
-use Type::{Integer, List, Number, Object, Ratio, Text};
+use Type::{Integer, List, Number, Object, Ratio, Signed, Text};
 
-const REPORT: [(&str, Type, Null); 4] = [
+const REPORT: [(&str, Type, Null); 5] = [
     ("/time", Text, Never),
     ("/interval_s", Number, Never),
     ("/lost", Object, Never),
+    ("/host/cpu_steal_ratio", Ratio, Allowed),
     ("/processes", List, Never),
 ];
 
-const PROCESS: [(&str, Type, Null); 45] = [
+const PROCESS: [(&str, Type, Null); 50] = [
     ("/pid", Integer, Never),
     ("/name", Text, Never),
     ("/node_version", Text, Allowed),
@@ -40,6 +42,11 @@ const PROCESS: [(&str, Type, Null); 45] = [
     ("/uptime_s", Number, Never),
     ("/rss_bytes", Integer, Allowed),
     ("/cpu_ratio", Number, Allowed),
+    ("/cpu_throttled_s", Number, Allowed),
+    ("/cpu_periods", Integer, Allowed),
+    ("/cpu_throttled_periods", Integer, Allowed),
+    ("/run_delay_s", Number, Allowed),
+    ("/nice", Signed, Allowed),
     ("/heap/used_bytes", Integer, Allowed),
     ("/heap/limit_bytes", Integer, Allowed),
     ("/heap/allocated_bytes", Integer, Allowed),
@@ -205,6 +212,7 @@ fn fits(value: &Value, expected: Type) -> bool {
     match expected {
         Text => value.is_string(),
         Integer => value.is_u64(),
+        Signed => value.is_i64(),
         Number => value.as_f64().is_some_and(|number| number >= 0.0),
         Ratio => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
         Object => value.is_object(),
@@ -227,11 +235,17 @@ mod tests {
             "stalls": {"count": 1, "time_s": 0.1, "by_cause": {"javascript": 0.1, "on_cpu": 0.0, "unknown": 0.0},
                 "top_culprit": {"function": "f", "script": "/srv/a.js", "line": 1, "package": null}}
         });
+        let startup = json!({
+            "environment_s": 0.04, "first_turn_s": 0.1, "listening_s": null, "steady_s": null, "modules": 1, "compile_s": 0.001,
+            "packages": [{"name": "application", "cpu_s": 0.01, "wait_s": 0.0}]
+        });
         json!({
             "time": "2026-11-23T20:38:48.613Z", "interval_s": 1.0, "lost": {"ring_full": 0},
+            "host": {"cpu_steal_ratio": 0.01},
             "processes": [{
                 "pid": 1, "name": "shop-api", "node_version": "24.21.0", "v8_version": null, "container_id": null,
                 "uptime_s": 1.5, "rss_bytes": 1, "cpu_ratio": 0.1,
+                "cpu_throttled_s": 0.0, "cpu_periods": 10, "cpu_throttled_periods": 0, "run_delay_s": 0.1, "nice": -5,
                 "heap": {"used_bytes": null, "limit_bytes": null, "allocated_bytes": 1000},
                 "allocations": [{"function": "f", "script": "/srv/a.js", "line": 1, "package": null, "ratio": 0.5, "bytes": 500}],
                 "signals": {"event_loop": "ok", "heap": {"unavailable": "the build is stripped"}},
@@ -245,8 +259,7 @@ mod tests {
                 "async_context": {"seen_ratio": 1.0, "answers": 2, "with_context": 1, "without_context": 1},
                 "stdio": {"stdout": stream, "stderr": stream},
                 "threads": [{"tid": 1, "kind": "main", "event_loop": event_loop}],
-                "startup": {"environment_s": 0.04, "first_turn_s": 0.1, "listening_s": null, "steady_s": null, "modules": 1,
-                    "compile_s": 0.001, "packages": [{"name": "application", "cpu_s": 0.01, "wait_s": 0.0}]},
+                "startup": startup,
                 "compile": {"commonjs": 1, "esm": 0, "time_s": 0.001},
                 "logging": {"cpu_ratio": 0.1, "cpu_s": 0.1, "sampled_s": 1.0, "top_function": null},
                 "memory_limit_bytes": null, "memory_used_bytes": null
@@ -261,7 +274,7 @@ mod tests {
 
     #[test]
     fn each_defect_is_named() {
-        let defects: [(&str, Value); 7] = [
+        let defects: [(&str, Value); 9] = [
             ("/processes/0/threads/0/event_loop/stalls/top_culprit/line", json!("1")),
             ("/processes/0/threads/0/event_loop/utilization", json!(1.5)),
             ("/processes/0/signals/heap", json!({"unavailable": ""})),
@@ -269,6 +282,8 @@ mod tests {
             ("/processes/0/pid", Value::Null),
             ("/processes/0/allocations/0/ratio", Value::Null),
             ("/lost/ring_full", json!(-1)),
+            ("/host/cpu_steal_ratio", json!(1.01)),
+            ("/processes/0/nice", json!(0.5)),
         ];
         for (pointer, value) in defects {
             let mut report = report();

@@ -55,7 +55,8 @@ fn who_allocates_most_is_told_in_bytes(node: &Node) {
     let error = |told: f64, truth: f64| told / truth - 1.0;
     let sum = error(per_s.iter().sum(), truth.iter().sum());
     let of_each: Vec<f64> = per_s.iter().zip(truth).map(|(told, truth)| error(*told, truth)).collect();
-    let in_mb = |bytes: &[f64]| bytes.iter().map(|bytes| format!("{:.1}", bytes / 1e6)).collect::<Vec<_>>().join(" ");
+    let in_mb =
+        |bytes: &[f64]| bytes.iter().map(|bytes| format!("{:.1}", bytes / 1e6)).collect::<Vec<_>>().join(" ");
     let text = format!(
         "allocations, {}: {} MB/s told, {} true; {:+.1} % in all, {}",
         node.label,

@@ -4,10 +4,11 @@ use std::{fs, io, os::fd::OwnedFd, path::Path, process::Command, time::Duration}
 
 use nodeprobe_tests::{
     Agent, Node, Report, Workload, assert_within,
+    cpu_quota::{CpuQuota, QuotaAccount},
+    host_time::HostTime,
     node::target_tmp,
     on_every_node, on_one_node,
     process::OwnedProcess,
-    quota::Quota,
     report::{RUNNING, running},
     sched_trace::{History, SchedTrace, Spent, monotonic_ms},
     skip::skip,
@@ -22,6 +23,7 @@ on_one_node!(Node::of_major(20) => a_service_that_hangs_already_is_not_said_to_r
 on_one_node!(Node::of_major(22) => a_thread_without_a_processor_waits_for_one);
 on_one_node!(Node::of_major(24) => causes_are_the_same_where_the_kernel_does_not_describe_its_types);
 on_one_node!(Node::of_major(24) => a_thread_whose_quota_is_used_up_waits_for_a_processor);
+on_one_node!(Node::of_major(24) => nice_and_steal_are_those_that_the_kernel_tells);
 
 /// Bar of each share: five points.
 const TOLERANCE: f64 = 0.05;
@@ -296,15 +298,82 @@ fn kernel_version() -> (u32, u32) {
 
 fn a_thread_whose_quota_is_used_up_waits_for_a_processor(node: &Node) {
     let mut watched = Watched::start(node, None);
-    let quota = match Quota::of_a_fifth(watched.workload.pid()) {
+    let quota = match CpuQuota::of(watched.workload.pid(), 0.2) {
         Ok(quota) => quota,
         Err(error) => return skip(&format!("no cgroup with a quota can be made: {error}")),
     };
+    let pid = watched.workload.pid();
+    // What the group was before it was seen there does not count.
+    watched.agent.settle();
+    let (before, first) = (quota.account(), watched.agent.mark());
     let (shares, truth) = watched.turn("cpu");
     assert!(truth.ran < 0.5, "the quota left it {} of a processor", truth.ran);
     assert_share(&shares, "cpu_wait", truth.waited, &truth, "quota of a fifth");
     assert_eq!(leading(&shares), "cpu_wait", "{shares}");
+    let told = quota_told(&watched.agent.reports_since(first), pid);
+    let truth = quota.account().since(before);
+    assert!(truth.throttled_s > 0.1 && truth.throttled_periods > 1.0, "{truth:?}: the quota did nothing");
+    // It sleeps before and after, so both counts begin and end at rest.
+    assert_within(told.throttled_s, truth.throttled_s, 0.01, "time throttled");
+    assert_within(told.throttled_periods, truth.throttled_periods, 1.0, "periods throttled");
+    assert_within(told.periods, truth.periods, 2.0, "periods of the quota");
     watched.workload.end();
     watched.agent.end();
     drop(quota);
+}
+
+/// What was told of its quota.
+fn quota_told(reports: &[Report], pid: u32) -> QuotaAccount {
+    let processes: Vec<&Value> = reports.iter().filter_map(|report| report.process(pid)).collect();
+    let sum = |field: &str| processes.iter().map(|process| number(process, field)).sum();
+    QuotaAccount {
+        throttled_s: sum("cpu_throttled_s"),
+        throttled_periods: sum("cpu_throttled_periods"),
+        periods: sum("cpu_periods"),
+    }
+}
+
+fn nice_and_steal_are_those_that_the_kernel_tells(node: &Node) {
+    let mut usual = Workload::plan(node, "causes.js").start();
+    let mut patient = Workload::plan(node, "causes.js").start();
+    for workload in [&usual, &patient] {
+        workload.wait_for("ready");
+    }
+    let own = nice(std::process::id());
+    let set = own.clamp(-20, 14) + 5;
+    // SAFETY: the call takes numbers only; the process is a child of this one.
+    let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, patient.pid(), set) };
+    assert_eq!(done, 0, "a process can be made patient: {}", io::Error::last_os_error());
+    let agent = Agent::observing([&usual, &patient]);
+    agent.settle();
+    let (first, before) = (agent.mark(), HostTime::now());
+    agent.wait_for_intervals(first, 8);
+    let reports = agent.reports_since(first);
+    let truth = HostTime::now().since(before);
+    for report in &reports {
+        let told = |workload: &Workload| number(report.process(workload.pid()).expect("it is there"), "nice");
+        assert_eq!((told(&usual), told(&patient)), (f64::from(own), f64::from(set)));
+    }
+    // Groups without a quota have no periods, those without the controller no account.
+    for process in reports.iter().filter_map(|report| report.process(usual.pid())) {
+        assert!(!process["cpu_throttled_periods"].as_f64().is_some_and(|periods| periods > 0.0), "{process}");
+    }
+    let seconds = |report: &Report| number(&report.value, "interval_s");
+    let all_s: f64 = reports.iter().map(seconds).sum();
+    let stolen_s: f64 =
+        reports.iter().map(|report| number(&report.value["host"], "cpu_steal_ratio") * seconds(report)).sum();
+    // The two spans differ by up to an interval of the eight at each end.
+    let tolerance = 0.01 + truth.steal_share() / 4.0;
+    assert_within(stolen_s / all_s, truth.steal_share(), tolerance, &format!("steal, {truth:?}"));
+    agent.end();
+    usual.end();
+    patient.end();
+}
+
+/// Of the main thread of a process, as `ps` has it.
+fn nice(pid: u32) -> i32 {
+    let output =
+        Command::new("ps").args(["-o", "ni=", "-p", &pid.to_string()]).output().expect("ps is there");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().unwrap_or_else(|error| panic!("{error}: {text:?}"))
 }

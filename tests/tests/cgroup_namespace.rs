@@ -8,9 +8,9 @@ use nodeprobe_tests::{
     agent::run,
     assert_within,
     cgroup_namespace::{CgroupNamespace, View},
+    cpu_quota::CpuQuota,
     memory_group::MemoryGroup,
     on_one_node,
-    quota::Quota,
     skip::skip,
     workload::number,
 };
@@ -40,10 +40,10 @@ fn limited(node: &Node, flag: &str) -> Result<(MemoryGroup, Workload, f64), Stri
 }
 
 /// A service that blocks for three seconds on [`Workload::go`], in a group with a quota.
-fn throttled(node: &Node) -> Result<(Quota, Workload), String> {
+fn throttled(node: &Node) -> Result<(CpuQuota, Workload), String> {
     let busy = Workload::plan(node, "block.js").args(["main", "300", "10", "0"]).start();
     busy.wait_for("ready");
-    let quota = Quota::of_a_fifth(busy.pid())
+    let quota = CpuQuota::of(busy.pid(), 0.2)
         .map_err(|error| format!("no cgroup with a quota can be made: {error}"))?;
     Ok((quota, busy))
 }
@@ -92,11 +92,11 @@ fn groups_of_others_are_found_from_a_namespace_of_ones_own(node: &Node) {
     let young_mib = of_v8_mib - heap_mib;
     assert!((0.0..=YOUNG_MIB).contains(&young_mib), "V8 {of_v8_mib} MiB, we {heap_mib} MiB");
 
-    let (first, before_s) = (agent.mark(), quota.throttled_s());
+    let (first, before_s) = (agent.mark(), quota.account().throttled_s);
     busy.go();
     busy.wait_for_nth("block", 10);
     let reports = agent.reports_since(first);
-    let true_s = quota.throttled_s() - before_s;
+    let true_s = quota.account().throttled_s - before_s;
     let throttled_s = |pid| -> f64 {
         let of_process = reports.iter().filter_map(|report| report.process(pid));
         of_process.filter_map(|process| process["cpu_throttled_s"].as_f64()).sum()

@@ -124,7 +124,13 @@ mod tests {
         let mut backlogs = Backlogs::default();
         let record = SocketRecord { since_ns: 1000, stream: 0 };
         let mut look = |begin_ns| {
-            backlogs.look(&Procfs::default(), std::process::id(), &[(fd, record), (9999, record)], begin_ns, 3000)
+            backlogs.look(
+                &Procfs::default(),
+                std::process::id(),
+                &[(fd, record), (9999, record)],
+                begin_ns,
+                3000,
+            )
         };
         let found = look(0);
         assert_eq!(found.full.len(), 1);
@@ -149,7 +155,10 @@ mod tests {
         let socket = |inode, queued_bytes| TcpSocket { inode, remote, queued_bytes };
         assert!(is_full(None, &socket(7, 1000), None));
         assert!(is_full(was_full, &socket(7, 600), Some(0)));
-        assert!(!is_full(was_full, &socket(7, 400), Some(0)), "it has drained, and bytes are under way again");
+        assert!(
+            !is_full(was_full, &socket(7, 400), Some(0)),
+            "it has drained, and bytes are under way again"
+        );
         assert!(is_full(was_full, &socket(7, 400), Some(1)), "the rest is about to follow");
         assert!(!is_full(was_full, &socket(8, 1000), Some(1)), "another socket under the same number");
         assert!(!is_full(None, &socket(7, 0), None));

@@ -192,6 +192,7 @@ impl Collector {
         let now_ns = monotonic_ns();
         self.early.release(now_ns, &self.targets, &mut self.notices);
         let time = SystemTime::now();
+        let host_cpu = self.procfs.host_cpu();
         let mut by_process = self.records();
         let owners: HashMap<u32, u32> =
             by_process.values().flatten().map(|(record, _)| (record.tid, record.tgid)).collect();
@@ -271,6 +272,7 @@ impl Collector {
             monotonic_ns: now_ns,
             lost: self.losses(),
             processes,
+            host_cpu,
             answers_seen_ns: self.answers_seen.until(now_ns),
             stalls: std::mem::take(&mut self.stalls),
             pauses: std::mem::take(&mut self.pauses),

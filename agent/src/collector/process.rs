@@ -107,6 +107,7 @@ pub(super) fn process(
         target.group_memory = (now_ns, cgroups::memory(directory));
     }
     let stat = directory.as_ref().and_then(|directory| directory.stat().ok());
+    let quota_cost = target.quota_cost.add(directory.as_ref().and_then(cgroups::quota_account));
     // One that has ended is not looked at any more, whatever the governor has heard of that.
     let main_ended = records.iter().find(|(record, _)| record.kind == KIND_MAIN && ended(record));
     let until_ns = main_ended.map_or(now_ns, |(record, _)| record.exit_ns);
@@ -117,7 +118,9 @@ pub(super) fn process(
         started: target.started,
         observed_since: target.observed_since,
         rss_bytes: stat.as_ref().map(|stat| stat.rss_bytes),
-        cpu_throttled_ns: directory.as_ref().and_then(cgroups::throttled_ns),
+        cpu_throttled_ns: quota_cost.map(|(throttled_ns, _)| throttled_ns),
+        cpu_periods: quota_cost.and_then(|(_, periods)| periods),
+        nice: stat.as_ref().map(|stat| stat.nice),
         cpu: stat.map(|stat| CpuTime { user_ns: stat.user_ns, system_ns: stat.system_ns }),
         run_delay_ns: directory.as_ref().and_then(|directory| directory.run_delay_ns().ok()),
         drains_seen_ns: target.drains_seen.until(until_ns),

@@ -122,8 +122,7 @@ pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", v
 pub const CONTEXT_STATE: Attribute =
     Attribute { key: "nodeprobe.async_context.state", values: &["kept", "lost", "none"] };
 /// Where data waits for a full socket.
-pub const SOCKET_QUEUE: Attribute =
-    Attribute { key: "nodeprobe.socket.queue", values: &["kernel", "libuv"] };
+pub const SOCKET_QUEUE: Attribute = Attribute { key: "nodeprobe.socket.queue", values: &["kernel", "libuv"] };
 /// Kinds of work in libuv's pool of threads.
 pub const POOL_TYPE: Attribute =
     Attribute { key: "nodeprobe.thread_pool.task.type", values: &super::queue::POOL_NAMES };

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    AsyncContext, Availability, Backlog, Causes, Culprit, Deopts, GroupMemory, HeapChange, Histogram,
-    Identity, LongPause, Modules, Notice, OccasionStack, Pauses, Pool, Process, ProcessId, Rejections,
-    Signal, Snapshot, Stack, StackTime, Stall, Startup, Stdio, Thread, ThreadKind, ThreadStacks,
+    AsyncContext, Availability, Backlog, Causes, CpuPeriods, Culprit, Deopts, GroupMemory, HeapChange,
+    Histogram, HostCpu, Identity, LongPause, Modules, Notice, OccasionStack, Pauses, Pool, Process,
+    ProcessId, Rejections, Signal, Snapshot, Stack, StackTime, Stall, Startup, Stdio, Thread, ThreadKind,
+    ThreadStacks,
 };
 
 /// Counts and times are those of the interval; ages, sizes and kinds are those at its end.
@@ -16,6 +17,8 @@ pub struct Interval {
     pub duration_s: f64,
     pub lost: BTreeMap<&'static str, u64>,
     pub processes: Vec<ProcessInterval>,
+    /// What the host's processors did; `None`: not known.
+    pub host_cpu: Option<HostCpu>,
     /// For how much of it answers to requests were followed.
     pub answers_seen_ns: u64,
     pub stalls: Vec<Stall>,
@@ -38,8 +41,12 @@ pub struct ProcessInterval {
     pub cpu_ratio: Option<f64>,
     /// Time for which the quota of the process's cgroup was used up.
     pub cpu_throttled_ns: Option<u64>,
+    /// Periods of that quota.
+    pub cpu_periods: Option<CpuPeriods>,
     /// Time for which the main thread was ready to run and had no processor.
     pub run_delay_ns: Option<u64>,
+    /// Of the main thread, at the end.
+    pub nice: Option<i8>,
     pub heap_used_bytes: Option<u64>,
     /// What was allocated in the heap between collections, of which the later one ended in the interval; `None`: there were none,
     /// or the sizes around them are not known.
@@ -175,6 +182,7 @@ pub fn between(earlier: &Snapshot, later: &Snapshot) -> Interval {
         duration_s,
         lost,
         processes,
+        host_cpu: earlier.host_cpu.and_then(|earlier| Some(later.host_cpu?.since(earlier))),
         answers_seen_ns: later.answers_seen_ns.saturating_sub(earlier.answers_seen_ns),
         stalls: later.stalls.clone(),
         pauses: later.pauses.clone(),
@@ -235,8 +243,10 @@ fn process_between(
         cpu_ratio,
         cpu_throttled_ns: earlier
             .and_then(|earlier| Some(later.cpu_throttled_ns?.saturating_sub(earlier.cpu_throttled_ns?))),
+        cpu_periods: earlier.and_then(|earlier| Some(later.cpu_periods?.since(earlier.cpu_periods?))),
         run_delay_ns: earlier
             .and_then(|earlier| Some(later.run_delay_ns?.saturating_sub(earlier.run_delay_ns?))),
+        nice: later.nice,
         heap_used_bytes: later.heap_used_bytes(),
         allocated_bytes: (allocated_bytes > 0).then_some(allocated_bytes),
         heap_limit_bytes: later.identity.heap_limit_bytes,

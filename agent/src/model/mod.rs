@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod cause;
+pub mod cpu;
 pub mod happening;
 pub mod histogram;
 pub mod interval;
@@ -15,6 +16,7 @@ pub mod startup;
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 pub use cause::{Cause, Causes};
+pub use cpu::{CpuPeriods, HostCpu};
 pub use happening::{AsyncContext, Deopts, Notice, NoticeKind, Occasion, OccasionStack, Rejections};
 pub use histogram::Histogram;
 pub use interval::Interval;
@@ -265,11 +267,15 @@ pub struct Process {
     pub observed_since: SystemTime,
     pub rss_bytes: Option<u64>,
     pub cpu: Option<CpuTime>,
-    /// For how long the process's cgroup was kept off all processors because its quota was used up, since the group was
-    /// made. What of `cpu_wait` is not that, neighbours took.
+    /// For how long the process's cgroup was kept off all processors because its quota was used up, since the process was
+    /// first looked at. What of `cpu_wait` is not that, neighbours took.
     pub cpu_throttled_ns: Option<u64>,
+    /// Periods of that quota, since the same moment.
+    pub cpu_periods: Option<CpuPeriods>,
     /// For how long the main thread was ready to run and had no processor, since it began.
     pub run_delay_ns: Option<u64>,
+    /// Of the main thread; `None`: the process has ended.
+    pub nice: Option<i8>,
     /// For how long drains of microtask queues were looked at, since observation began.
     pub drains_seen_ns: u64,
     pub stdout: Stdio,
@@ -359,6 +365,8 @@ pub struct Snapshot {
     /// Things that happened and were not recorded, by reason, since the agent started.
     pub lost: BTreeMap<&'static str, u64>,
     pub processes: Vec<Process>,
+    /// What the host's processors did since its boot; `None`: not known.
+    pub host_cpu: Option<HostCpu>,
     /// For how long answers to requests were followed, since the agent started.
     pub answers_seen_ns: u64,
     /// What the ring buffer told since the previous snapshot.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{ProcessDir, SMALL_FILE_MAX_BYTES, cgroup_namespace};
 use crate::{
-    cgroup::{self, namespace::Roots},
+    cgroup::{self, QuotaAccount, namespace::Roots},
     model::GroupMemory,
 };
 
@@ -37,16 +37,16 @@ fn groups(process: &ProcessDir) -> Option<(Vec<u8>, Arc<Roots>)> {
     Some((groups, roots))
 }
 
-/// For how long the process's group was kept off all processors because its quota was used up, nanoseconds; `None`: the
-/// hierarchy is not mounted here, or the group has no account of it.
-pub fn throttled_ns(process: &ProcessDir) -> Option<u64> {
+/// What its quota has cost the process's group since the group was made; `None`: the hierarchy is not mounted here, or the group
+/// has no account of it.
+pub fn quota_account(process: &ProcessDir) -> Option<QuotaAccount> {
     let (groups, roots) = groups(process)?;
     let paths = cgroup::cpu_stat_paths(&groups, &roots);
-    paths.iter().find_map(|path| {
+    paths.into_iter().find_map(|path| {
         let mut text = String::new();
-        let file = File::open(Path::new(ROOT).join(path)).ok()?;
+        let file = File::open(Path::new(ROOT).join(&path)).ok()?;
         file.take(SMALL_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
-        cgroup::throttled_ns(&text)
+        QuotaAccount::parse(path, &text)
     })
 }
 

@@ -11,6 +11,7 @@ mod at;
 mod cgroup_namespace;
 pub mod cgroups;
 mod files;
+mod host;
 #[cfg(test)]
 pub(crate) mod live;
 mod maps;
@@ -26,6 +27,8 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
+
+use crate::model::HostCpu;
 
 pub(crate) use self::stat::field;
 pub use self::{
@@ -106,6 +109,14 @@ impl Procfs {
             std::fs::read_dir(&self.root)?.filter_map(|entry| number(&entry.ok()?.file_name())).collect();
         pids.sort_unstable();
         Ok(pids)
+    }
+
+    /// What the host's processors did since its boot; `None`: it does not tell.
+    pub fn host_cpu(&self) -> Option<HostCpu> {
+        let mut bytes = Vec::new();
+        let file = File::open(self.root.join("stat")).ok()?;
+        file.take(SMALL_FILE_MAX_BYTES).read_to_end(&mut bytes).ok()?;
+        host::cpu(&bytes)
     }
 
     /// # Errors

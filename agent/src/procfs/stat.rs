@@ -17,6 +17,8 @@ pub struct Stat {
     pub kernel_thread: bool,
     pub user_ns: u64,
     pub system_ns: u64,
+    /// Of the main thread: 19 is the most patient, -20 the least.
+    pub nice: i8,
     pub threads: u32,
     /// Arguments and environment are in place: false within an exec, for kernel threads and for zombies.
     pub exec_done: bool,
@@ -50,6 +52,7 @@ impl Stat {
             kernel_thread: field(9)? & PF_KTHREAD != 0,
             user_ns: ticks_to_ns(field(14)?),
             system_ns: ticks_to_ns(field(15)?),
+            nice: i8::try_from(*fields.get(19 - 4)?).ok()?,
             threads: field(20)? as u32,
             // env_end, which the kernel sets last. Linux before 3.5 had no such field.
             exec_done: field(51) != Some(0),
@@ -122,6 +125,7 @@ mod tests {
                 kernel_thread: false,
                 user_ns: 370_000_000,
                 system_ns: 120_000_000,
+                nice: 0,
                 threads: 11,
                 exec_done: true,
                 start_ticks: 91370,
@@ -151,6 +155,16 @@ mod tests {
     fn a_kernel_thread_is_known_by_its_flag() {
         let stat = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 1 0 0 0";
         assert!(Stat::parse(stat).unwrap().kernel_thread);
+    }
+
+    #[test]
+    fn nice_may_be_negative_and_nothing_that_does_not_fit() {
+        let nice = |nice: &str| {
+            let tail = TAIL.replace(" 20 0 11 0 ", &format!(" 20 {nice} 11 0 "));
+            Stat::parse(format!("4420 (node) {tail}").as_bytes()).map(|stat| stat.nice)
+        };
+        assert_eq!(["-20", "-1", "0", "5", "19"].map(nice), [-20, -1, 0, 5, 19].map(Some));
+        assert_eq!(["300", "-9223372036854775809", "5x", "+"].map(nice), [None; 4]);
     }
 
     #[test]

@@ -18,10 +18,10 @@ use super::{
 use crate::{
     clean::{NAME_MAX_CHARS, PATH_MAX_CHARS, VALUE_MAX_CHARS, clean},
     model::{
-        AsyncContext, Availability, Backlog, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind,
-        GcKind, GroupMemory, HeapChange, Histogram, Identity, Interval, LongPause, Modules, Notice,
-        NoticeKind, Occasion, OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections, Says, Signal,
-        Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
+        AsyncContext, Availability, Backlog, Category, Cause, Causes, CpuPeriods, Culprit, Deopts, Frame,
+        FrameKind, GcKind, GroupMemory, HeapChange, Histogram, HostCpu, Identity, Interval, LongPause,
+        Modules, Notice, NoticeKind, Occasion, OccasionStack, Pauses, Pool, PoolWork, ProcessId, Rejections,
+        Says, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind, ThreadKind, ThreadStacks,
         interval::{Microtasks, ProcessInterval, ThreadInterval},
         startup::{Compiled, PackageTime},
     },
@@ -67,6 +67,11 @@ impl Tables {
             time: time(line.time_ns),
             duration_s: line.duration_s.clamp(0.0, 1e9),
             answers_seen_ns: bounded(line.answers_seen_ns),
+            host_cpu: line.host_cpu.map(|(busy_ns, idle_ns, stolen_ns)| HostCpu {
+                busy_ns: bounded(busy_ns),
+                idle_ns: bounded(idle_ns),
+                stolen_ns: bounded(stolen_ns),
+            }),
             lost: names.collect::<Parsed<_>>()?,
             processes: line
                 .processes
@@ -196,6 +201,11 @@ impl Tables {
             cpu_ratio: line.cpu_ratio.map(|ratio| ratio.clamp(0.0, 1e6)),
             cpu_throttled_ns: line.cpu_throttled_ns.map(bounded),
             run_delay_ns: line.run_delay_ns.map(bounded),
+            cpu_periods: line.cpu_periods.map(|(elapsed, throttled)| CpuPeriods {
+                elapsed: bounded(elapsed),
+                throttled: bounded(throttled),
+            }),
+            nice: line.nice.map(|nice| nice.clamp(-20, 19) as i8),
             rejections: Rejections {
                 unhandled: bounded(line.rejections.0),
                 handled_late: bounded(line.rejections.1),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{End, Header, ReadError, Reader, Recorder};
 use crate::{
-    model::{Interval, Signal},
+    model::{CpuPeriods, Interval, Signal},
     report::{profile, sample},
 };
 
@@ -83,6 +83,33 @@ fn everything_comes_back() {
     let (read, end) = read(&recorded(&intervals, true));
     assert_eq!(end.unwrap(), End::Complete);
     assert_eq!(shown(&read), cleaned(&intervals));
+}
+
+#[test]
+fn waits_for_a_processor_come_back_and_older_files_have_none() {
+    let mut interval = sample::interval(0, vec![sample::process(301, "shop")]);
+    interval.processes[0].cpu_periods = Some(CpuPeriods { elapsed: 10, throttled: 4 });
+    interval.processes[0].nice = Some(-5);
+    let file = recorded(std::slice::from_ref(&interval), true);
+    assert_eq!(shown(&read(&file).0), shown(std::slice::from_ref(&interval)));
+    let older = changed(&file, 1, |line| {
+        let interval = &mut line["interval"];
+        assert!(interval.as_object_mut().unwrap().remove("host_cpu").is_some());
+        for field in ["cpu_periods", "nice"] {
+            let process = interval["processes"][0].as_object_mut().unwrap();
+            assert!(process.remove(field).is_some(), "{field}");
+        }
+    });
+    (interval.host_cpu, interval.processes[0].cpu_periods, interval.processes[0].nice) = (None, None, None);
+    assert_eq!(shown(&read(&older).0), shown(&[interval]));
+    let absurd = changed(&file, 1, |line| {
+        line["interval"]["host_cpu"] = json!([u64::MAX, u64::MAX, u64::MAX]);
+        line["interval"]["processes"][0]["nice"] = json!(i64::MIN);
+        line["interval"]["processes"][0]["cpu_periods"] = json!([0, u64::MAX]);
+    });
+    let absurd = read(&absurd).0.remove(0);
+    assert_eq!(absurd.processes[0].nice, Some(-20));
+    assert!(absurd.host_cpu.unwrap().steal_ratio().unwrap() <= 1.0);
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub(super) struct IntervalLine {
     pub(super) duration_s: f64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) answers_seen_ns: u64,
+    /// Of the host's processors: nanoseconds busy, idle, stolen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host_cpu: Option<(u64, u64, u64)>,
     /// All tables begin anew with this line.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) fresh: bool,
@@ -231,6 +234,11 @@ pub(super) struct ProcessLine {
     pub(super) cpu_throttled_ns: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) run_delay_ns: Option<u64>,
+    /// Of the quota: elapsed, throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cpu_periods: Option<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) nice: Option<i64>,
     /// Unhandled, handled late.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) rejections: (u64, u64),

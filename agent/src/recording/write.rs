@@ -70,6 +70,7 @@ impl<W: Write> Recorder<W> {
             duration_s,
             lost,
             processes,
+            host_cpu,
             answers_seen_ns,
             stalls,
             pauses,
@@ -81,6 +82,7 @@ impl<W: Write> Recorder<W> {
             time_ns: unix_ns(*time),
             duration_s: *duration_s,
             answers_seen_ns: *answers_seen_ns,
+            host_cpu: host_cpu.map(|host| (host.busy_ns, host.idle_ns, host.stolen_ns)),
             ..IntervalLine::default()
         };
         if std::mem::take(&mut self.anew) || self.tables.are_full() {
@@ -178,7 +180,9 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         rss_bytes,
         cpu_ratio,
         cpu_throttled_ns,
+        cpu_periods,
         run_delay_ns,
+        nice,
         heap_used_bytes,
         allocated_bytes,
         heap_limit_bytes,
@@ -206,6 +210,8 @@ fn process_line(process: &ProcessInterval, tables: &mut Tables, line: &mut Inter
         cpu_ratio: cpu_ratio.map(rounded),
         cpu_throttled_ns: *cpu_throttled_ns,
         run_delay_ns: *run_delay_ns,
+        cpu_periods: cpu_periods.map(|periods| (periods.elapsed, periods.throttled)),
+        nice: nice.map(i64::from),
         rejections: (rejections.unhandled, rejections.handled_late),
         deopts: (deopts.eager, deopts.lazy),
         pool: PoolLine {

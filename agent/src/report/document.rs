@@ -14,8 +14,8 @@ use super::{
     timestamp,
 };
 use crate::model::{
-    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, Interval, Occasion, Pauses, Pool,
-    PoolWork, Signal, Stdio,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, HostCpu, Interval, Occasion, Pauses,
+    Pool, PoolWork, Signal, Stdio,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
@@ -34,8 +34,16 @@ pub struct Report {
     pub interval_s: f64,
     /// What happened in the interval and was not recorded, by reason.
     pub lost: BTreeMap<&'static str, u64>,
+    pub host: HostReport,
     /// Those that ended in the interval are in it for the last time.
     pub processes: Vec<ProcessReport>,
+}
+
+/// What is of no single process.
+#[derive(Debug, Serialize)]
+pub struct HostReport {
+    /// Of the time of all processors: the hypervisor ran another machine instead, as `top` has it under `st`.
+    pub cpu_steal_ratio: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +59,13 @@ pub struct ProcessReport {
     pub cpu_ratio: Option<f64>,
     /// Time for which the quota of the cgroup was used up: `cpu_wait` that no neighbour is to blame for.
     pub cpu_throttled_s: Option<f64>,
+    /// Periods of that quota in which the group ran, and those of them in which it was throttled.
+    pub cpu_periods: Option<u64>,
+    pub cpu_throttled_periods: Option<u64>,
+    /// Time for which the main thread was ready to run and had no processor.
+    pub run_delay_s: Option<f64>,
+    /// Of the main thread.
+    pub nice: Option<i8>,
     pub heap: HeapReport,
     pub signals: BTreeMap<&'static str, SignalReport>,
     pub gc: GcReport,
@@ -304,6 +319,9 @@ impl From<&Interval> for Report {
             time: timestamp::rfc3339(interval.time),
             interval_s: seconds(interval.duration_s),
             lost: interval.lost.clone(),
+            host: HostReport {
+                cpu_steal_ratio: interval.host_cpu.and_then(HostCpu::steal_ratio).map(seconds),
+            },
             processes: interval.processes.iter().map(|process| of_process(process, interval)).collect(),
         }
     }
@@ -340,6 +358,10 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
         rss_bytes: process.rss_bytes,
         cpu_ratio: process.cpu_ratio.map(seconds),
         cpu_throttled_s: process.cpu_throttled_ns.map(|ns| ns as f64 / 1e9),
+        cpu_periods: process.cpu_periods.map(|periods| periods.elapsed),
+        cpu_throttled_periods: process.cpu_periods.map(|periods| periods.throttled),
+        run_delay_s: process.run_delay_ns.map(|ns| ns as f64 / 1e9),
+        nice: process.nice,
         heap: HeapReport {
             used_bytes: process.heap_used_bytes,
             limit_bytes: process.heap_limit_bytes,
@@ -406,9 +428,10 @@ fn of_pauses(pauses: &Pauses, observed: bool) -> PausesReport {
 }
 
 fn of_allocations(process: &ProcessInterval, interval: &Interval) -> Vec<AllocationReport> {
-    let taken = interval.occasions.iter().filter(|taken| {
-        (taken.process, taken.occasion) == (process.id, Occasion::Allocation)
-    });
+    let taken = interval
+        .occasions
+        .iter()
+        .filter(|taken| (taken.process, taken.occasion) == (process.id, Occasion::Allocation));
     allocations(taken, process.allocated_bytes).iter().map(AllocationReport::from).collect()
 }
 

@@ -12,10 +12,10 @@ use nodeprobe_ebpf::{
 };
 
 use crate::model::{
-    AsyncContext, Availability, Category, Cause, Causes, Culprit, Deopts, Frame, FrameKind, GcKind,
-    HeapChange, Histogram, Identity, Interval, LongPause, Modules, Occasion, OccasionStack, Pauses, Pool,
-    Process, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio, StreamKind,
-    ThreadKind, ThreadStacks,
+    AsyncContext, Availability, Category, Cause, Causes, CpuPeriods, Culprit, Deopts, Frame, FrameKind,
+    GcKind, HeapChange, Histogram, HostCpu, Identity, Interval, LongPause, Modules, Occasion, OccasionStack,
+    Pauses, Pool, Process, ProcessId, Rejections, Signal, Sleep, Stack, StackTime, Stall, Startup, Stdio,
+    StreamKind, ThreadKind, ThreadStacks,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     startup::{Compiled, PackageTime},
 };
@@ -91,7 +91,9 @@ pub(crate) fn process(pid: u32, name: &str) -> ProcessInterval {
         rss_bytes: Some(61 * MIB),
         cpu_ratio: Some(0.004),
         cpu_throttled_ns: Some(0),
+        cpu_periods: Some(CpuPeriods::default()),
         run_delay_ns: Some(0),
+        nice: Some(0),
         heap_used_bytes: Some(9 * MIB),
         allocated_bytes: None,
         heap_limit_bytes: Some(2096 * MIB),
@@ -337,6 +339,7 @@ pub(crate) fn interval(after_s: u64, processes: Vec<ProcessInterval>) -> Interva
         duration_s: 1.0,
         lost: BTreeMap::from([("ring_full", 0), ("thread_map_full", 0)]),
         processes,
+        host_cpu: Some(HostCpu { busy_ns: 500 * MS, idle_ns: 1500 * MS, stolen_ns: 0 }),
         answers_seen_ns: 1_000_000_000,
         stalls: Vec::new(),
         pauses: Vec::new(),
@@ -357,7 +360,9 @@ pub(crate) fn listed(process: &ProcessInterval) -> Process {
         rss_bytes: process.rss_bytes,
         cpu: None,
         cpu_throttled_ns: None,
+        cpu_periods: None,
         run_delay_ns: None,
+        nice: None,
         drains_seen_ns: 0,
         stdout: process.stdout.clone(),
         stderr: process.stderr.clone(),

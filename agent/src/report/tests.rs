@@ -5,7 +5,7 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::{Format, ListingFormat, Writer, json as to_json, ps, sample};
-use crate::model::{Interval, Signal};
+use crate::model::{CpuPeriods, HostCpu, Interval, Signal};
 
 fn rendered(format: Format, intervals: &[Interval]) -> String {
     let mut out = Vec::new();
@@ -44,6 +44,31 @@ fn allocating() -> Interval {
 
 fn document(interval: &Interval) -> Value {
     serde_json::from_slice(&to_json(interval).unwrap()).unwrap()
+}
+
+#[test]
+fn waits_for_a_processor_are_told_in_every_format_and_null_where_not_known() {
+    let mut interval = sample::interval(0, vec![sample::process(301, "shop"), sample::process(302, "cart")]);
+    interval.host_cpu = Some(HostCpu { busy_ns: 700, idle_ns: 200, stolen_ns: 100 });
+    let [shop, cart] = interval.processes.as_mut_slice() else { unreachable!("there are two") };
+    shop.cpu_periods = Some(CpuPeriods { elapsed: 10, throttled: 4 });
+    (shop.run_delay_ns, shop.nice) = (Some(250 * sample::MS), Some(-5));
+    (cart.cpu_periods, cart.run_delay_ns, cart.nice) = (None, None, None);
+    let told = document(&interval);
+    assert_eq!(told["host"]["cpu_steal_ratio"], 0.1);
+    let fields = ["cpu_periods", "cpu_throttled_periods", "run_delay_s", "nice"];
+    let of = |index: usize| fields.map(|field| told["processes"][index][field].clone());
+    assert_eq!(of(0), [json!(10), json!(4), json!(0.25), json!(-5)]);
+    assert_eq!(of(1), [const { Value::Null }; 4]);
+    let csv = rendered(Format::Csv, std::slice::from_ref(&interval));
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let header = rows.headers().unwrap().clone();
+    let row = rows.records().next().unwrap().unwrap();
+    let cell = |name: &str| &row[header.iter().position(|column| column == name).unwrap()];
+    assert_eq!(fields.map(cell), ["10", "4", "0.25", "-5"]);
+    assert_eq!(cell("host_cpu_steal_ratio"), "0.1");
+    interval.host_cpu = None;
+    assert_eq!(document(&interval)["host"]["cpu_steal_ratio"], Value::Null);
 }
 
 /// The published schema, which allows fields it does not know.
@@ -113,10 +138,10 @@ fn a_renamed_field_violates_the_schema() {
     let document = document(&allocating());
     let mut paths = Vec::new();
     fields(&document, "", &mut paths);
-    // 4 of the interval; 18 of the process, 3 heap, 1 + 2 × 6 allocations, 2 gc, 2 pauses, 2 × 5 pauses, 2 rejections, 2 deopts, 6 + 5 × 3 of the pool,
+    // 5 of the interval, 1 of the host; 22 of the process, 3 heap, 1 + 2 × 6 allocations, 2 gc, 2 pauses, 2 × 5 pauses, 2 rejections, 2 deopts, 6 + 5 × 3 of the pool,
     // 2 sockets, 8 drains, 5 async contexts, 2 stdio, 2 × 5 streams; 2 more of the process, 7 of its start + 3 × 3 of packages, 3 compiled, 1 + 4 of logging, 2 of the memory of its group;
     // 2 threads × (3 + 9 + 4 stalls + 11 causes).
-    assert_eq!(paths.len(), 4 + 105 + 28 + 54, "{paths:#?}");
+    assert_eq!(paths.len(), 6 + 109 + 28 + 54, "{paths:#?}");
     for path in paths {
         let mut renamed = document.clone();
         let (parent, key) = path.rsplit_once('/').unwrap();
@@ -134,12 +159,13 @@ fn who_allocates_has_a_share_and_its_bytes() {
     let process = &document["processes"][0];
     assert_eq!(process["heap"]["allocated_bytes"], 80 * sample::MIB);
     let told = process["allocations"].as_array().unwrap().iter();
-    let told: Vec<_> = told.map(|told| (told["function"].as_str(), told["line"].as_u64(), &told["bytes"])).collect();
+    let told: Vec<_> =
+        told.map(|told| (told["function"].as_str(), told["line"].as_u64(), &told["bytes"])).collect();
     let bytes = [60, 20].map(|mib| Value::from(mib * sample::MIB));
-    assert_eq!(told, [
-        (Some("hashPassword"), Some(42), &bytes[0]),
-        (Some("serializeCart"), Some(88), &bytes[1])
-    ]);
+    assert_eq!(
+        told,
+        [(Some("hashPassword"), Some(42), &bytes[0]), (Some("serializeCart"), Some(88), &bytes[1])]
+    );
     assert_eq!(process["allocations"][0]["ratio"], 0.75);
     assert_eq!(calm["processes"][0]["allocations"], serde_json::json!([]));
     assert_eq!(calm["processes"][0]["heap"]["allocated_bytes"], Value::Null);

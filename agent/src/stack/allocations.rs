@@ -40,7 +40,8 @@ pub fn allocations<'a>(
             function.push((Culprit::of_frame(frame), *count));
         }
     }
-    let sum = |lines: &[(Culprit, u64)]| lines.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+    let sum =
+        |lines: &[(Culprit, u64)]| lines.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
     let mut functions: Vec<_> = by_function.into_values().map(|lines| (sum(&lines), lines)).collect();
     functions.sort_by_key(|(count, _)| Reverse(*count));
     functions.truncate(ALLOCATIONS_MAX);
@@ -82,7 +83,8 @@ mod tests {
 
     fn told(stacks: &[OccasionStack], bytes: Option<u64>) -> Vec<(String, Option<u32>, f64, Option<f64>)> {
         let told = allocations(stacks.iter(), bytes).into_iter();
-        told.map(|told| (told.culprit.function.to_string(), told.culprit.line, told.ratio, told.bytes)).collect()
+        told.map(|told| (told.culprit.function.to_string(), told.culprit.line, told.ratio, told.bytes))
+            .collect()
     }
 
     #[test]
@@ -107,7 +109,8 @@ mod tests {
     #[test]
     fn those_with_most_are_told_and_no_more() {
         let names: Vec<String> = (0..30).map(|n| format!("j f{n:02}")).collect();
-        let stacks: Vec<OccasionStack> = names.iter().zip(1..).map(|(name, n)| taken(n, &[(name, 1)])).collect();
+        let stacks: Vec<OccasionStack> =
+            names.iter().zip(1..).map(|(name, n)| taken(n, &[(name, 1)])).collect();
         let told = told(&stacks, None);
         assert_eq!(told.len(), ALLOCATIONS_MAX);
         assert_eq!((told[0].0.as_str(), told[9].0.as_str()), ("f29", "f20"));

@@ -13,8 +13,8 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    AsyncContext, Availability, Causes, CpuTime, Deopts, GroupMemory, HeapChange, Histogram, Identity,
-    Modules, Pauses, Pool, Process, ProcessId, Rejections, Says, Signal, Snapshot, Startup, Stdio,
+    AsyncContext, Availability, Causes, CpuPeriods, CpuTime, Deopts, GroupMemory, HeapChange, Histogram,
+    Identity, Modules, Pauses, Pool, Process, ProcessId, Rejections, Says, Signal, Snapshot, Startup, Stdio,
     StreamKind, Thread, ThreadKind, startup::Compiled,
 };
 
@@ -141,9 +141,11 @@ pub(crate) fn process(pid: u32) -> Process {
         started: at(0),
         observed_since: at(10),
         rss_bytes: Some(64 << 20),
-        cpu_throttled_ns: None,
+        cpu_throttled_ns: Some(3 * SECOND),
+        cpu_periods: Some(CpuPeriods { elapsed: 100, throttled: 40 }),
+        nice: Some(0),
         cpu: Some(CpuTime { user_ns: 7 * SECOND, system_ns: 2 * SECOND }),
-        run_delay_ns: None,
+        run_delay_ns: Some(5 * SECOND),
         drains_seen_ns: SECOND,
         stdout: stream(StreamKind::Pipe),
         stderr: stream(StreamKind::Tty),
@@ -167,6 +169,7 @@ pub(crate) fn snapshot(time: SystemTime, processes: Vec<Process>) -> Snapshot {
         monotonic_ns: 0,
         lost: BTreeMap::from([("ring_full", 3)]),
         processes,
+        host_cpu: None,
         answers_seen_ns: 0,
         stalls: Vec::new(),
         pauses: Vec::new(),

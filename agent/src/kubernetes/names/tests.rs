@@ -28,6 +28,7 @@ fn snapshot(processes: &[Process]) -> Snapshot {
         monotonic_ns: 0,
         lost: BTreeMap::new(),
         processes: processes.to_vec(),
+        host_cpu: None,
         answers_seen_ns: 0,
         stalls: Vec::new(),
         pauses: Vec::new(),

@@ -85,24 +85,31 @@ fn what_happens_and_what_waits_has_a_line_each() {
     let mut app = app([interval]);
     press_code(&mut app, KeyCode::Enter);
     let shown = screen(&mut app, 160, 60);
-    let begins = shown.lines().position(|line| line.contains("Events and queues  of the last 1.0s")).expect(&shown);
+    let begins =
+        shown.lines().position(|line| line.contains("Events and queues  of the last 1.0s")).expect(&shown);
     let column = shown.lines().nth(begins).unwrap().split("Events and").next().unwrap().chars().count();
     let lines: Vec<String> =
         shown.lines().skip(begins + 1).take(10).map(|line| line.chars().skip(column).collect()).collect();
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-    assert_eq!(lines, [
-        "rejections     3 unhandled, 1 handled late",
-        "deopts         12, 12.0 per second",
-        "thread pool    40 tasks, waited 25.0 ms on average, at most 90.0 ms",
-        "thread pool    5 in the queue now, the first for 1.2s",
-        "sockets        37 writes refused",
-        "full socket    10.0.0.21:443 full for 3.0s, 2.00M in its queue",
-        "full socket    descriptor 23 full for 3.0s, 2.00M in its queue",
-        "full socket    10.0.0.24:443 full for 3.0s, 2.00M in its queue",
-        "full socket    10.0.0.25:443 full for 3.0s, 2.00M in its queue",
-        "full socket    and 2 more",
-    ]);
-    assert!(shown.contains("async context  10 of 40 answers without theirs, followed 25.0 % of the time"), "{shown}");
+    assert_eq!(
+        lines,
+        [
+            "rejections     3 unhandled, 1 handled late",
+            "deopts         12, 12.0 per second",
+            "thread pool    40 tasks, waited 25.0 ms on average, at most 90.0 ms",
+            "thread pool    5 in the queue now, the first for 1.2s",
+            "sockets        37 writes refused",
+            "full socket    10.0.0.21:443 full for 3.0s, 2.00M in its queue",
+            "full socket    descriptor 23 full for 3.0s, 2.00M in its queue",
+            "full socket    10.0.0.24:443 full for 3.0s, 2.00M in its queue",
+            "full socket    10.0.0.25:443 full for 3.0s, 2.00M in its queue",
+            "full socket    and 2 more",
+        ]
+    );
+    assert!(
+        shown.contains("async context  10 of 40 answers without theirs, followed 25.0 % of the time"),
+        "{shown}"
+    );
     let mut healthy = running(3, &fleet());
     press(&mut healthy, "Njj");
     press_code(&mut healthy, KeyCode::Enter);

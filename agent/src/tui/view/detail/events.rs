@@ -31,7 +31,12 @@ const MAX_PAUSES: usize = 8;
 const BAR_WIDTH: usize = 10;
 const CULPRIT_WIDTH: usize = 40;
 
-pub(super) fn list<'a>(name: &'a str, about: String, about_style: Style, lines: Vec<Line<'a>>) -> Section<'a> {
+pub(super) fn list<'a>(
+    name: &'a str,
+    about: String,
+    about_style: Style,
+    lines: Vec<Line<'a>>,
+) -> Section<'a> {
     let title = Line::from(vec![Span::raw(format!(" {name}  ")), Span::styled(about, about_style)]);
     let height = lines.len() as u16;
     let draw = move |frame: &mut Frame<'_>, area: Rect| {

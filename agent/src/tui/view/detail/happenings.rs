@@ -19,7 +19,8 @@ const MOST_SOCKETS: usize = 4;
 /// `None`: nothing.
 pub(super) fn happenings<'a>(context: &Context<'a>) -> Option<Section<'a>> {
     let minute = context.minute?;
-    let lines = [rejections, deopts, pool, sockets, async_context].map(|of| of(minute, context.palette)).concat();
+    let lines =
+        [rejections, deopts, pool, sockets, async_context].map(|of| of(minute, context.palette)).concat();
     let about = format!("of the last {}", duration(minute.window_s().round()));
     (!lines.is_empty()).then(|| list("Events and queues", about, context.palette.dim, lines))
 }
@@ -76,12 +77,13 @@ fn sockets(minute: &History, palette: &Palette) -> Vec<Line<'static>> {
     for Backlog { fd, peer, queued_bytes, age_ns } in full.iter().take(MOST_SOCKETS) {
         let age_s = *age_ns as f64 / 1e9;
         let peer = peer.as_deref().map_or_else(|| format!("descriptor {fd}"), |peer| palette.text(peer, 48));
-        let text = format!(
-            "{peer} full for {}, {} in its queue",
-            duration(age_s),
-            or_unknown(*queued_bytes, bytes)
-        );
-        lines.push(line("full socket", &text, palette.level(Level::of(Some(age_s), BACKLOG_S, f64::INFINITY))));
+        let text =
+            format!("{peer} full for {}, {} in its queue", duration(age_s), or_unknown(*queued_bytes, bytes));
+        lines.push(line(
+            "full socket",
+            &text,
+            palette.level(Level::of(Some(age_s), BACKLOG_S, f64::INFINITY)),
+        ));
     }
     if full.len() > MOST_SOCKETS {
         lines.push(line("full socket", &format!("and {} more", full.len() - MOST_SOCKETS), palette.dim));
