@@ -7,6 +7,7 @@ use nodeprobe_tests::{
     Node, Workload,
     agent::Daemon,
     collector::VictoriaMetrics,
+    cpu_quota::CpuQuota,
     load::Load,
     memory_group::MemoryGroup,
     on_one_node,
@@ -22,6 +23,7 @@ on_one_node!(Node::of_major(24) => every_expression_returns_data_of_real_process
 
 const ARRIVAL: Duration = Duration::from_secs(30);
 const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+const PROCESSORS: f64 = 4.0;
 /// Services with the failure mode that is told of each within the time.
 const SICK: [&str; 5] = [
     "event-loop-starvation",
@@ -93,8 +95,11 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
     let heap_growth = services[SICK.len()].workload.pid();
     let group = MemoryGroup::of(heap_growth, MEMORY_LIMIT_BYTES);
     let has_limit = group.is_ok();
+    // More than it needs: there is an account, and the service stays what it is.
+    let quota = CpuQuota::of(services[0].workload.pid(), PROCESSORS);
+    let has_quota = quota.is_ok();
     // Dropped in this order: a group can be removed when its processes have ended.
-    let _running = (services, group);
+    let _running = (services, group, quota);
     let _idle = Workload::idle(node);
     // Of this one not everything can be observed.
     let old = Node::of_major(16).map(|node| Workload::idle(&node));
@@ -111,6 +116,10 @@ fn every_expression_returns_data_of_real_processes(node: &Node) {
     if !has_limit {
         skip("no cgroup with a limit of memory can be made: nothing to tell of it");
         without.push("nodeprobe_memory_limit_bytes");
+    }
+    if !has_quota {
+        skip("no cgroup with a quota can be made: nothing to tell of it");
+        without.extend(["nodeprobe_cpu_throttled_time_seconds_total", "nodeprobe_cpu_quota_periods_total"]);
     }
     if let Err(reason) = old {
         skip(&reason);

@@ -10,15 +10,15 @@ use crate::{
     model::{
         AsyncContext, Cause, Histogram, Signal, ThreadKind,
         catalog::{
-            self, ANSWERS_SEEN_TIME, Attribute, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, DEOPT_KIND,
-            DEOPTIMIZATIONS, DRAIN_DURATION, DRAINS_SEEN_TIME, EVENTLOOP_TIME, EVENTLOOP_UTILIZATION,
-            GC_DURATION, GC_TYPE, HEAP_LIMIT, HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS,
-            LOGGING_CPU_TIME, LOOP_STATE, MEMORY_LIMIT, MODULE_COMPILATION_TIME, MODULE_COMPILATIONS,
-            MODULE_TYPE, Metric, POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME,
-            PROCESS_MEMORY_USAGE, PROCESS_UPTIME, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_QUEUE,
-            SOCKET_RETRIES, STALL_CAUSE, STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE,
-            STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION,
-            THREAD_TYPE, UNHANDLED_REJECTIONS,
+            self, ANSWERS_SEEN_TIME, Attribute, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, CPU_QUOTA_PERIODS,
+            CPU_THROTTLED_TIME, CPU_WAIT_TIME, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION, DRAINS_SEEN_TIME,
+            EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT, HEAP_USED,
+            ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME, LOOP_STATE, MEMORY_LIMIT,
+            MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, Metric, POOL_QUEUE, POOL_TASKS,
+            POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, QUOTA_STATE,
+            SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_QUEUE, SOCKET_RETRIES, STALL_CAUSE,
+            STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE, STDIO_BLOCKED_TIME, STDIO_IO,
+            STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
     },
     verdict::Mode,
@@ -292,12 +292,22 @@ fn whole_process<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) 
         let [user, system] = [CPU_MODE.values[0], CPU_MODE.values[1]];
         [(user, cpu.user_ns), (system, cpu.system_ns)].map(|(mode, ns)| (vec![(CPU_MODE, mode)], seconds(ns)))
     });
+    let count = &process.counters;
+    let periods = count.cpu_periods.filter(|_| process.has_quota).into_iter().flat_map(|periods| {
+        let [throttled, unthrottled] = [QUOTA_STATE.values[0], QUOTA_STATE.values[1]];
+        let rest = periods.elapsed.saturating_sub(periods.throttled);
+        [(throttled, periods.throttled), (unthrottled, rest)]
+            .map(|(state, count)| (vec![(QUOTA_STATE, state)], whole(count)))
+    });
     let limit = process.memory_limit_bytes.map(|bytes| (vec![], whole(bytes)));
     let rss = process.rss_bytes.map(|bytes| (vec![], whole(bytes)));
     let found = [
         sizes(&SIGNAL_AVAILABLE, available),
         sizes(&catalog::FINDING_ACTIVE, active),
         Family::numbers(&PROCESS_CPU_TIME, Since::Cpu, cpu),
+        counters(&CPU_WAIT_TIME, count.run_delay_ns.map(|ns| (vec![], seconds(ns)))),
+        counters(&CPU_THROTTLED_TIME, count.throttled_ns.map(|ns| (vec![], seconds(ns)))),
+        counters(&CPU_QUOTA_PERIODS, periods),
         sizes(&PROCESS_MEMORY_USAGE, rss),
         sizes(&MEMORY_LIMIT, limit),
         sizes(&PROCESS_UPTIME, [(vec![], since(process.started, process.time))]),

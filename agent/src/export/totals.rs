@@ -20,9 +20,9 @@ use self::stalls::{Stalls, Unclaimed};
 use super::otlp::config::Temporality;
 use crate::{
     model::{
-        AsyncContext, Availability, Causes, CpuTime, Deopts, Histogram, Identity, Modules, Pauses, Pool,
-        Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio, StreamKind, Thread,
-        ThreadKind, catalog, interval,
+        AsyncContext, Availability, Causes, CpuPeriods, CpuTime, Deopts, Histogram, Identity, Modules,
+        Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio, StreamKind,
+        Thread, ThreadKind, catalog, interval,
     },
     stack::logging::logging,
     verdict::{Judge, Severity},
@@ -59,6 +59,10 @@ pub(super) struct Counters {
     pub(super) stalls: [Causes; 2],
     pub(super) stdio: BTreeMap<StdioKey, StdioCounters>,
     pub(super) cpu: Option<CpuTime>,
+    /// Of the main thread.
+    pub(super) run_delay_ns: Option<u64>,
+    pub(super) throttled_ns: Option<u64>,
+    pub(super) cpu_periods: Option<CpuPeriods>,
     pub(super) rejections: Rejections,
     pub(super) deopts: Deopts,
     pub(super) pool: Pool,
@@ -103,6 +107,8 @@ pub(super) struct ProcessState {
     pub(super) backlog_bytes: [u64; 2],
     pub(super) startup: Option<Arc<Startup>>,
     pub(super) memory_limit_bytes: Option<u64>,
+    /// There was a period of a quota; groups without one have an account of it as well.
+    pub(super) has_quota: bool,
     /// `None`: there never was a thread of this kind.
     pub(super) current_turn_ns: [Option<u64>; 2],
     pub(super) counters: Counters,
@@ -120,6 +126,9 @@ pub(super) struct ProcessState {
     unclaimed: [Unclaimed; 2],
     stdio: [Stdio; 2],
     cpu: Option<CpuTime>,
+    run_delay_ns: Option<u64>,
+    throttled_ns: u64,
+    cpu_periods: CpuPeriods,
     drains_seen_ns: u64,
 }
 
@@ -158,6 +167,7 @@ impl ProcessState {
             backlog_bytes: [0; 2],
             startup: None,
             memory_limit_bytes: None,
+            has_quota: false,
             current_turn_ns: [None; 2],
             counters: Counters::default(),
             counters_since: process.observed_since,
@@ -172,6 +182,10 @@ impl ProcessState {
             stdio: [Stdio::default(), Stdio::default()],
             drains_seen_ns: 0,
             cpu: if baseline { process.cpu } else { Some(CpuTime::default()) },
+            // It counts since the thread began, and is told since the begin of observation.
+            run_delay_ns: if from_start { Some(0) } else { process.run_delay_ns },
+            throttled_ns: 0,
+            cpu_periods: CpuPeriods::default(),
         }
     }
 
@@ -217,6 +231,25 @@ impl ProcessState {
             sum.user_ns += now.user_ns.saturating_sub(before.user_ns);
             sum.system_ns += now.system_ns.saturating_sub(before.system_ns);
             self.cpu = Some(now);
+        }
+        self.add_waits(process);
+    }
+
+    fn add_waits(&mut self, process: &Process) {
+        if let Some(now_ns) = process.run_delay_ns {
+            let before_ns = self.run_delay_ns.unwrap_or(now_ns);
+            *self.counters.run_delay_ns.get_or_insert_default() += now_ns.saturating_sub(before_ns);
+            self.run_delay_ns = Some(now_ns);
+        }
+        if let Some(now_ns) = process.cpu_throttled_ns {
+            let sum_ns = self.counters.throttled_ns.get_or_insert_default();
+            *sum_ns += now_ns.saturating_sub(self.throttled_ns);
+            self.throttled_ns = now_ns;
+        }
+        if let Some(now) = process.cpu_periods {
+            self.counters.cpu_periods.get_or_insert_default().merge(now.since(self.cpu_periods));
+            self.cpu_periods = now;
+            self.has_quota |= now.elapsed > 0;
         }
     }
 

@@ -154,6 +154,9 @@ pub const FINDING: Attribute = Attribute {
 };
 /// User or system mode.
 pub const CPU_MODE: Attribute = Attribute { key: "cpu.mode", values: &["user", "system"] };
+/// Whether a control group used up its quota in a period of it.
+pub const QUOTA_STATE: Attribute =
+    Attribute { key: "nodeprobe.cpu.quota.state", values: &["throttled", "unthrottled"] };
 /// A source of data that may be missing for a process.
 pub const SIGNAL: Attribute = Attribute {
     key: "nodeprobe.signal",
@@ -519,6 +522,31 @@ pub const LOGGING_CPU_TIME: Metric = new(
      console, its inspector and util.inspect, in packages for logging, and for what a function formats for its own fs.writeSync.",
 );
 
+pub const CPU_WAIT_TIME: Metric = new(
+    "nodeprobe.cpu.wait.time",
+    Instrument::Counter,
+    "s",
+    &[],
+    "Time for which the main thread was ready to run and had no processor, as the kernel's scheduler accounts it: behind others, or \
+     because the quota of its control group was used up.",
+);
+pub const CPU_THROTTLED_TIME: Metric = new(
+    "nodeprobe.cpu.throttled.time",
+    Instrument::Counter,
+    "s",
+    &[],
+    "Time for which the control group of the process (its container) was kept off the processors because its quota was used up, \
+     summed over processors; also while the process itself had nothing to do. Absent where the group has no account of it.",
+);
+pub const CPU_QUOTA_PERIODS: Metric = new(
+    "nodeprobe.cpu.quota.periods",
+    Instrument::Counter,
+    "{period}",
+    &[QUOTA_STATE],
+    "Periods of the quota of that control group (100 ms unless set otherwise) in which something of it ran, by whether it was \
+     throttled. Absent without a quota.",
+);
+
 pub const MEMORY_LIMIT: Metric = new(
     "nodeprobe.memory.limit",
     Instrument::UpDownCounter,
@@ -568,7 +596,7 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 40] = [
+pub const ALL: [&Metric; 43] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
@@ -598,6 +626,9 @@ pub const ALL: [&Metric; 40] = [
     &SIGNAL_AVAILABLE,
     &FINDING_ACTIVE,
     &PROCESS_CPU_TIME,
+    &CPU_WAIT_TIME,
+    &CPU_THROTTLED_TIME,
+    &CPU_QUOTA_PERIODS,
     &PROCESS_MEMORY_USAGE,
     &MEMORY_LIMIT,
     &PROCESS_UPTIME,

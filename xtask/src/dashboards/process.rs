@@ -3,10 +3,11 @@
 use super::{
     board::Board,
     metrics::{
-        CONTEXTS, CONTEXTS_OBSERVED, CPU, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED,
-        LATE_HANDLERS, LOGGING, LOOP_TIME, MEMORY_LIMIT, MODULES, MODULES_TIME, POOL_QUEUE, POOL_TASKS,
-        POOL_WAIT, REJECTIONS, RSS, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_RETRIES, STALL, STALL_TIME,
-        STARTUP, TURN, TURN_AGE, UPTIME, UTILIZATION, WRITE, WRITE_BLOCKED, WRITE_BYTES, WRITE_RETRIES,
+        CONTEXTS, CONTEXTS_OBSERVED, CPU, CPU_PERIODS, CPU_THROTTLED, CPU_WAIT, DEOPTS, DRAIN,
+        DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED, LATE_HANDLERS, LOGGING, LOOP_TIME, MEMORY_LIMIT,
+        MODULES, MODULES_TIME, POOL_QUEUE, POOL_TASKS, POOL_WAIT, REJECTIONS, RSS, SIGNAL_AVAILABLE,
+        SOCKET_BACKLOG, SOCKET_RETRIES, STALL, STALL_TIME, STARTUP, TURN, TURN_AGE, UPTIME, UTILIZATION,
+        WRITE, WRITE_BLOCKED, WRITE_BYTES, WRITE_RETRIES,
     },
     panel::{
         Kind::{Bars, Heatmap, Lines, Stacked, Stat, States},
@@ -19,6 +20,7 @@ use super::{
 const THREAD: &str = "nodeprobe_thread_type";
 const STREAM: &str = "nodeprobe_stdio_stream, nodeprobe_stdio_type";
 const STREAM_LEGEND: &str = "{{nodeprobe_stdio_stream}} {{nodeprobe_stdio_type}}";
+const THROTTLED: &str = r#"nodeprobe_cpu_quota_state="throttled""#;
 const TASK: &str = "nodeprobe_thread_pool_task_type";
 
 pub(super) fn board() -> Board {
@@ -32,7 +34,10 @@ pub(super) fn board() -> Board {
             ("Now", vec![uptime(), utilization_now(), under_way(), rss_now(), cpu_now(), findings_now()]),
             ("Findings and signals", vec![findings(), signals()]),
             ("Event loop", vec![turns(), causes(), stalls(), utilization(), loop_time(), percentiles()]),
-            ("CPU and memory", vec![cpu(), memory(), heap(), gc_share(), pause_heat_map(), pauses()]),
+            (
+                "CPU and memory",
+                vec![cpu(), cpu_wait(), memory(), heap(), gc_share(), pause_heat_map(), pauses()],
+            ),
             ("Output", vec![writes(), blocked(), bytes(), logging()]),
             (
                 "Promises and code",
@@ -171,7 +176,24 @@ fn stalls() -> Panel {
 
 fn cpu() -> Panel {
     panel(Stacked, "CPU by mode", "percentunit", "Processor time of all threads; 100 % is one processor. Much system time is the kernel's work for the process.")
+        .width(6)
         .query("{{cpu_mode}}", sum("cpu_mode", &format!("({})", of_processes(&rate(CPU, "")))))
+}
+
+fn cpu_wait() -> Panel {
+    let periods = |more: &str| sum("", &rate(CPU_PERIODS, more));
+    panel(
+        Lines,
+        "Waiting for CPU",
+        "percentunit",
+        "Share of the time in which the main thread was ready to run and had no processor (from 10 % on nodeprobe warns, 30 % are \
+         critical), and for which the quota of its container was used up; and the share of the quota's periods in which it was.",
+    )
+    .width(6)
+    .threshold(thresholds::RUN_DELAY)
+    .query("main thread waits", share("", CPU_WAIT, ""))
+    .query("throttled", share("", CPU_THROTTLED, ""))
+    .query("throttled periods", format!("{} / {}", periods(THROTTLED), periods("")))
 }
 
 fn memory() -> Panel {
@@ -181,12 +203,14 @@ fn memory() -> Panel {
         "bytes",
         "Resident memory with its limit. Where the heap is flat and this climbs, buffers or native code grow.",
     )
+    .width(6)
     .query("resident", sum("", &format!("({})", of_processes(&select(RSS, "")))))
     .query("limit of the container", format!("min({})", select(MEMORY_LIMIT, "")))
 }
 
 fn heap() -> Panel {
     panel(Lines, "Heap", "bytes", "Heap in use at the last collection, and what V8 may take. At the limit the process aborts: exit code 134.")
+        .width(6)
         .query("used", sum("", &select(HEAP_USED, "")))
         .query("limit", sum("", &select(HEAP_LIMIT, "")))
 }

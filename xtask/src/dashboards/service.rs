@@ -4,10 +4,10 @@ use super::{
     ROW_TO_PROCESS, TO_PROCESS,
     board::Board,
     metrics::{
-        CONTEXTS, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED, LATE_HANDLERS, LOGGING,
-        MEMORY_LIMIT, POOL_QUEUE, POOL_TASKS, POOL_WAIT, REJECTIONS, RSS, SOCKET_BACKLOG, SOCKET_RETRIES,
-        STALL, STALL_TIME, STARTUP, TURN, TURN_AGE, UPTIME, UTILIZATION, WRITE_BLOCKED, WRITE_BYTES,
-        WRITE_RETRIES,
+        CONTEXTS, CPU_THROTTLED, CPU_WAIT, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED,
+        LATE_HANDLERS, LOGGING, MEMORY_LIMIT, POOL_QUEUE, POOL_TASKS, POOL_WAIT, REJECTIONS, RSS,
+        SOCKET_BACKLOG, SOCKET_RETRIES, STALL, STALL_TIME, STARTUP, TURN, TURN_AGE, UPTIME, UTILIZATION,
+        WRITE_BLOCKED, WRITE_BYTES, WRITE_RETRIES,
     },
     panel::{
         Kind::{Heatmap, Lines, Stacked, States, Table},
@@ -29,7 +29,10 @@ pub(super) fn board() -> Board {
         selector: SELECTOR,
         rows: vec![
             ("Processes", vec![table(), findings()]),
-            ("Event loop", vec![heat_map(), causes(), stalls(), utilization(), turns(), longest()]),
+            (
+                "Event loop",
+                vec![heat_map(), causes(), stalls(), utilization(), cpu_wait(), turns(), longest()],
+            ),
             (
                 "Memory and garbage collection",
                 vec![gc_share(), pauses(), heap(), heap_of_limit(), rss(), rss_of_limit()],
@@ -112,10 +115,26 @@ fn utilization() -> Panel {
         "Share of the time in which the event loops of each process ran something.",
     )
     .whole()
+    .width(6)
     .query(
         "{{nodeprobe_thread_type}} {{service_instance_id}}",
         max(&format!("{INSTANCE}, nodeprobe_thread_type"), &select(UTILIZATION, "")),
     )
+    .link("Open the process", TO_PROCESS)
+}
+
+fn cpu_wait() -> Panel {
+    panel(
+        Lines,
+        "Waiting for CPU",
+        "percentunit",
+        "Share of the time in which the main thread of each process was ready to run and had no processor (from 10 % on nodeprobe \
+         warns, 30 % are critical), and for which the quota of its container was used up.",
+    )
+    .width(6)
+    .threshold(thresholds::RUN_DELAY)
+    .query("waits {{service_instance_id}}", share(INSTANCE, CPU_WAIT, ""))
+    .query("throttled {{service_instance_id}}", share(INSTANCE, CPU_THROTTLED, ""))
     .link("Open the process", TO_PROCESS)
 }
 
@@ -126,6 +145,7 @@ fn turns() -> Panel {
         "s",
         "Duration of turns of main event loops over all processes. The longest is told as the upper bound of its bucket.",
     )
+    .width(6)
     .query("p50", quantile("0.5", "", TURN, MAIN))
     .query("p99", quantile("0.99", "", TURN, MAIN))
     .query("longest", quantile("1", "", TURN, MAIN))
@@ -138,6 +158,7 @@ fn longest() -> Panel {
         "s",
         "Age of the turn that has not ended, at each export: a process that is blocked right now. From 1 s on nodeprobe warns, 5 s are critical.",
     )
+    .width(6)
     .threshold(thresholds::TURN_UNDER_WAY_S)
     .query(INSTANCE_LEGEND, max(INSTANCE, &select(TURN_AGE, MAIN)))
     .link("Open the process", TO_PROCESS)

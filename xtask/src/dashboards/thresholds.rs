@@ -14,6 +14,7 @@ pub(crate) const DEOPTS_PER_S: Threshold = Threshold(5.0, None);
 pub(crate) const HEAP_TIME_TO_LIMIT_S: Threshold = Threshold(21_600.0, Some(900.0));
 pub(crate) const STARTUP_S: Threshold = Threshold(1.0, Some(5.0));
 pub(crate) const GC: Threshold = Threshold(0.10, Some(0.25));
+pub(crate) const RUN_DELAY: Threshold = Threshold(0.10, Some(0.30));
 pub(crate) const POOL_WAIT_S: Threshold = Threshold(0.02, Some(0.2));
 pub(crate) const CONTEXTS_LOST: Threshold = Threshold(0.05, None);
 
@@ -47,6 +48,7 @@ mod tests {
             ("HEAP_TIME_TO_LIMIT_S", HEAP_TIME_TO_LIMIT_S),
             ("STARTUP_S", STARTUP_S),
             ("GC", GC),
+            ("RUN_DELAY", RUN_DELAY),
             ("POOL_WAIT_S", POOL_WAIT_S),
             ("CONTEXTS_LOST", CONTEXTS_LOST),
         ] {

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     export::fixture,
     model::{
-        Availability, Notice, NoticeKind, Process, Signal, Snapshot, StreamKind, ThreadKind,
+        Availability, CpuPeriods, Notice, NoticeKind, Process, Signal, Snapshot, StreamKind, ThreadKind,
         catalog::{ITERATION_DURATION, Instrument, Subject},
     },
 };

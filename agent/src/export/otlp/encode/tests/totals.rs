@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 
 use super::{
-    Exporter, Process, State, StreamKind, Temporality, ThreadKind, attribute,
+    CpuPeriods, Exporter, Process, State, StreamKind, Temporality, ThreadKind, attribute,
     fixture::{MS, SECOND, at, busy_thread, process, snapshot, synchronous, thread, turns},
     point, points,
 };
@@ -92,6 +92,52 @@ fn threads_of_one_kind_are_summed_and_utilization_is_weighted_by_time() {
     subject.threads[1].busy_ns += SECOND;
     let encoded = exporter.export_one(at(30), subject, true);
     assert_eq!(point(&encoded, "nodejs.eventloop.utilization", &["worker"]).value, 0.25);
+}
+
+#[test]
+fn waits_for_a_processor_count_since_the_begin_of_observation() {
+    let value =
+        |encoded: &_, name: &str, labels: &[&str]| points(encoded, name, labels).first().map(|p| p.value);
+    let mut exporter = Exporter::new(Temporality::Cumulative);
+    let first = exporter.export_one(at(20), process(7), true);
+    let wait = point(&first, "nodeprobe.cpu.wait.time", &[]);
+    assert_eq!((wait.value, wait.start_s), (0.0, 10), "the 5 s were before it was observed");
+    assert_eq!(point(&first, "nodeprobe.cpu.throttled.time", &[]).value, 3.0);
+    let mut later = process(7);
+    later.run_delay_ns = Some(7 * SECOND);
+    later.cpu_throttled_ns = Some(4 * SECOND);
+    later.cpu_periods = Some(CpuPeriods { elapsed: 150, throttled: 41 });
+    let told = exporter.export_one(at(30), later.clone(), true);
+    assert_eq!(value(&told, "nodeprobe.cpu.wait.time", &[]), Some(2.0));
+    assert_eq!(value(&told, "nodeprobe.cpu.throttled.time", &[]), Some(4.0));
+    assert_eq!(value(&told, "nodeprobe.cpu.quota.periods", &["throttled"]), Some(41.0));
+    assert_eq!(value(&told, "nodeprobe.cpu.quota.periods", &["unthrottled"]), Some(109.0));
+    // It has gone, and with it what tells of it.
+    (later.run_delay_ns, later.cpu_throttled_ns, later.cpu_periods) = (None, None, None);
+    let gone = exporter.export_one(at(40), later, true);
+    for (name, labels) in [
+        ("nodeprobe.cpu.wait.time", &[][..]),
+        ("nodeprobe.cpu.throttled.time", &[]),
+        ("nodeprobe.cpu.quota.periods", &["throttled"]),
+    ] {
+        assert_eq!(value(&gone, name, labels), value(&told, name, labels), "{name}");
+    }
+}
+
+#[test]
+fn waits_of_a_process_seen_from_its_start_count_from_there_and_without_a_quota_there_are_no_periods() {
+    let mut young = process(7);
+    young.started = young.observed_since;
+    young.cpu_periods = Some(CpuPeriods::default());
+    let encoded = Exporter::new(Temporality::Delta).export_one(at(20), young, true);
+    assert_eq!(point(&encoded, "nodeprobe.cpu.wait.time", &[]).value, 5.0);
+    assert_eq!(points(&encoded, "nodeprobe.cpu.quota.periods", &[]), []);
+    let mut unknown = process(7);
+    (unknown.run_delay_ns, unknown.cpu_throttled_ns, unknown.cpu_periods) = (None, None, None);
+    let encoded = Exporter::new(Temporality::Cumulative).export_one(at(20), unknown, true);
+    for name in ["nodeprobe.cpu.wait.time", "nodeprobe.cpu.throttled.time", "nodeprobe.cpu.quota.periods"] {
+        assert_eq!(points(&encoded, name, &[]), [], "{name}");
+    }
 }
 
 #[test]
