@@ -3,7 +3,7 @@ use ratatui::style::{Color, Modifier};
 
 use super::*;
 use crate::{
-    model::{AsyncContext, Backlog, Deopts, PoolWork, Rejections, Signal},
+    model::{AsyncContext, Backlog, CpuPeriods, Deopts, HostCpu, PoolWork, Rejections, Signal},
     tui::sort::Column,
 };
 
@@ -114,6 +114,42 @@ fn what_happens_and_what_waits_has_a_line_each() {
     press(&mut healthy, "Njj");
     press_code(&mut healthy, KeyCode::Enter);
     assert!(!screen(&mut healthy, 160, 60).contains("Events and queues"));
+}
+
+#[test]
+fn the_page_tells_what_keeps_a_process_off_a_processor() {
+    let waiting = |change: fn(&mut ProcessInterval)| {
+        let mut process = sample::process(301, "checkout-api");
+        change(&mut process);
+        let mut interval = sample::interval(0, vec![process]);
+        let (busy_ns, idle_ns) = (1_400 * sample::MS, 500 * sample::MS);
+        interval.host_cpu = Some(HostCpu { busy_ns, idle_ns, stolen_ns: 100 * sample::MS });
+        let mut app = app([interval]);
+        press_code(&mut app, KeyCode::Enter);
+        let shown = screen(&mut app, 140, 36);
+        // Of the right half.
+        let right: Vec<String> = shown.lines().map(|line| line.chars().skip(71).collect()).collect();
+        let lines = right.iter().skip_while(|line| !line.contains("Waiting for CPU"));
+        lines
+            .take_while(|line| !line.trim().is_empty())
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let all = waiting(|process| {
+        process.run_delay_ns = Some(312 * sample::MS);
+        process.cpu_throttled_ns = Some(240 * sample::MS);
+        process.cpu_periods = Some(CpuPeriods { elapsed: 10, throttled: 4 });
+        process.nice = Some(5);
+    });
+    assert_snapshot!(all, @r"
+    Waiting for CPU  main thread 31.2 %, nice 5, steal 5.0 % of the host
+    throttled 24.0 %, in 4 of 10 periods of its quota
+    ");
+    assert_snapshot!(waiting(|_| {}), @"Waiting for CPU  main thread 0 %, steal 5.0 % of the host");
+    let silent =
+        |process: &mut ProcessInterval| (process.run_delay_ns, process.cpu_throttled_ns) = (None, None);
+    assert_snapshot!(waiting(silent), @"Waiting for CPU  steal 5.0 % of the host");
 }
 
 #[test]

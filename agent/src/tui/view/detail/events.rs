@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{Context, Section, causes, graphs::heap_change, in_ms};
 use crate::{
-    model::{Availability, GcKind, Signal, Stall, Stdio},
+    model::{Availability, CpuPeriods, GcKind, HostCpu, Signal, Stall, Stdio},
     report::{
         document::{is_observed, max_s},
         quantity::{UNKNOWN, bytes, milliseconds, or_unknown, percent},
@@ -24,6 +24,7 @@ use crate::{
         row::Level,
         view::{blame, draw_line},
     },
+    verdict::thresholds::{RUN_DELAY, THROTTLED},
 };
 
 const MAX_STALLS: usize = 12;
@@ -111,6 +112,31 @@ fn stream_line(
         rate(stream.eagain),
     );
     Line::styled(text, style(Level::of(blocked, 0.01, 0.05)))
+}
+
+/// What keeps the process off a processor; `None` where nothing of it is known.
+pub(super) fn cpu_wait<'a>(context: &Context<'a>) -> Option<Section<'a>> {
+    let (palette, process, interval) = (context.palette, context.process, context.history.interval());
+    let share = |ns: u64| (interval.duration_s > 0.0).then(|| ns as f64 / 1e9 / interval.duration_s);
+    let delayed = process.run_delay_ns.and_then(share);
+    let main = delayed.map(|share| format!("main thread {} %", percent(share)));
+    let nice = process.nice.filter(|nice| *nice != 0).map(|nice| format!("nice {nice}"));
+    let steal = interval.host_cpu.and_then(HostCpu::steal_ratio).filter(|share| *share > 0.0);
+    let steal = steal.map(|share| format!("steal {} % of the host", percent(share)));
+    let told: Vec<String> = [main, nice, steal].into_iter().flatten().collect();
+    let level = Level::of(delayed, RUN_DELAY.warning, RUN_DELAY.critical);
+    let style = if level == Level::Normal { palette.dim } else { palette.level(level) };
+    // Groups without a quota have an account of it as well.
+    let quota = process.cpu_throttled_ns.zip(process.cpu_periods).filter(|(_, periods)| periods.elapsed > 0);
+    let quota = quota.and_then(|(throttled_ns, CpuPeriods { elapsed, throttled })| {
+        let share = share(throttled_ns)?;
+        let text =
+            format!("throttled {} %, in {throttled} of {elapsed} periods of its quota", percent(share));
+        let level = Level::of(Some(share), THROTTLED.warning, THROTTLED.critical);
+        Some(Line::styled(text, palette.level(level)))
+    });
+    let is_known = !told.is_empty() || quota.is_some();
+    is_known.then(|| list("Waiting for CPU", told.join(", "), style, quota.into_iter().collect()))
 }
 
 /// Drains of microtask queues; `None` where they are not looked at.

@@ -132,6 +132,7 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
     let stalls = events::stalls(context);
     let pauses = events::pauses(context);
     let mut sections: Vec<Section<'_>> = events::unavailable(context).into_iter().collect();
+    let cpu_wait = events::cpu_wait(context);
     let microtasks = events::microtasks(context);
     let happenings = happenings::happenings(context);
     let allocations = allocations::allocations(context);
@@ -140,6 +141,7 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
         let right = Rect { x: body.x + half + GAP, width: body.width - half - GAP, ..body };
         stack(frame, Rect { width: half, ..body }, vec![turns, utilization, p99, gc], 0, palette);
         sections.push(streams);
+        sections.extend(cpu_wait);
         sections.extend(microtasks.into_iter().chain(happenings));
         sections.push(stalls);
         sections.extend(allocations);
@@ -148,6 +150,7 @@ fn overview(frame: &mut Frame<'_>, body: Rect, scroll: usize, context: &Context<
         stack(frame, right, sections, scroll, palette)
     } else {
         sections.extend([turns, utilization, p99, streams]);
+        sections.extend(cpu_wait);
         sections.extend(microtasks.into_iter().chain(happenings));
         sections.extend([stalls, gc]);
         sections.extend(allocations);
