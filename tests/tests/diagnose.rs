@@ -14,6 +14,7 @@ use std::{
 use nodeprobe_tests::{
     Node, Workload,
     boards::read,
+    host_time::HostTime,
     load::Load,
     node::target_tmp,
     on_every_node,
@@ -55,6 +56,8 @@ struct Service {
     /// Asks once and never reads.
     reader: Option<TcpStream>,
     started: Instant,
+    /// When what counts began.
+    host_time: HostTime,
     /// It starts while nodeprobe looks.
     starts_watched: bool,
     _directory: TempDir,
@@ -104,6 +107,7 @@ impl Service {
             load: None,
             reader: None,
             started,
+            host_time: HostTime::now(),
             starts_watched: false,
             _directory: directory,
             _competitors: competitors,
@@ -135,6 +139,7 @@ impl Service {
             self.reader = Some(reader);
         }
         // What comes now is what counts.
+        self.host_time = HostTime::now();
         self.workload.say("report");
         self.workload.wait_for("report");
     }
@@ -157,6 +162,8 @@ impl Service {
             // Its start is looked at as well.
             starved = starved.max(run_delay_share(pid, self.started));
         }
+        // What the hypervisor takes away is a lack of processors as well, which the guest's scheduler does not see.
+        starved = starved.max(HostTime::now().since(self.host_time).stolen_of_wanted());
         let is_healthy = self.ready["expect"].is_null();
         let wrong_of = |finding: &&Value| {
             // Of one that is sick a consequence may be told beside it.

@@ -102,7 +102,7 @@ impl Mode {
             ],
             Self::CpuStarved => [
                 "Raise the CPU request, and raise or remove the CPU limit of the container: the quota stops the loop for 100 ms at a time.",
-                "Give the service fewer neighbours, or fewer workers than processors.",
+                "Give the service fewer neighbours (against steal: another host or kind of instance), or fewer workers than processors.",
             ],
             Self::SyncChildProcess => [
                 "Replace execSync and spawnSync by execFile or spawn with a promise: nothing else runs until the child ends.",

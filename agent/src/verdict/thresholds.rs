@@ -65,10 +65,14 @@ pub const GC_LONG_PAUSES: u64 = 2;
 /// Share of the time without a processor, and stopped by the quota of the cgroup.
 pub const RUN_DELAY: Threshold = at(0.10, 0.30);
 pub const THROTTLED: Threshold = at(0.05, 0.20);
+/// Share of the time of the main thread that its host's hypervisor took away, estimated: to a thread on such a processor it is as if it
+/// had none, so the numbers are those of [`RUN_DELAY`]. A host that shares its processors shows some hundredths all day.
+pub const STOLEN: Threshold = at(0.10, 0.30);
 /// .. of at least so many seconds, as ten have at the thresholds: the window is short while a process is young to us, and a few that start
 /// beside it are enough for a tenth of it.
 pub const RUN_DELAY_LEAST_S: f64 = 1.0;
 pub const THROTTLED_LEAST_S: f64 = 0.5;
+pub const STOLEN_LEAST_S: f64 = 1.0;
 /// Share of the time in stalls waiting for a child process, and in system calls on files and sockets.
 pub const CHILD_PROCESS: Threshold = at(0.01, 0.10);
 pub const SYNC_IO: Threshold = at(0.02, 0.20);

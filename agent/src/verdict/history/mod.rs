@@ -17,8 +17,8 @@ pub use sums::Stream;
 
 use super::Mode;
 use crate::model::{
-    AsyncContext, Backlog, Causes, Culprit, GroupMemory, Histogram, Interval, LongPause, NoticeKind,
-    OccasionStack, Pool, StackTime, Stall, Startup, ThreadKind,
+    AsyncContext, Backlog, Causes, CpuPeriods, Culprit, GroupMemory, Histogram, HostCpu, Interval, LongPause,
+    NoticeKind, OccasionStack, Pool, StackTime, Stall, Startup, ThreadKind,
     interval::{Microtasks, ProcessInterval},
 };
 
@@ -69,6 +69,11 @@ struct Seen {
     stdio: [Stream; 2],
     run_delay_ns: Option<u64>,
     throttled_ns: Option<u64>,
+    cpu_periods: Option<CpuPeriods>,
+    nice: Option<i8>,
+    host_cpu: Option<HostCpu>,
+    /// Of the main thread: what the hypervisor took away, estimated.
+    stolen_ns: Option<u64>,
     rejections: u64,
     rejections_handled_late: u64,
     deopts: u64,
@@ -164,6 +169,9 @@ impl History {
             };
         }
         (seen.run_delay_ns, seen.throttled_ns) = (process.run_delay_ns, process.cpu_throttled_ns);
+        (seen.cpu_periods, seen.nice) = (process.cpu_periods, process.nice);
+        seen.host_cpu = interval.host_cpu;
+        seen.stolen_ns = stolen_ns(process, interval);
         seen.rejections = process.rejections.unhandled;
         seen.rejections_handled_late = process.rejections.handled_late;
         seen.deopts = process.deopts.total();
@@ -253,6 +261,17 @@ impl History {
     pub fn listening_s(&self) -> Option<f64> {
         self.listening_s
     }
+}
+
+/// What the hypervisor took away of the time of a process's main thread, as if it took of all that wants to run alike; `None`: not
+/// known.
+fn stolen_ns(process: &ProcessInterval, interval: &Interval) -> Option<u64> {
+    let main = process.threads.iter().find(|thread| thread.kind == ThreadKind::Main)?;
+    let share = interval.host_cpu?.stolen_of_wanted().unwrap_or(0.0);
+    // Of a turn that sleeps nothing is stolen. CPU time is without what was stolen of it.
+    let cpu_ns = process.cpu_ratio? * interval.duration_s * 1e9;
+    let wanted_ns = (main.busy_ns as f64).min(cpu_ns / (1.0 - share).max(f64::MIN_POSITIVE));
+    Some((wanted_ns * share) as u64)
 }
 
 fn since_start(process: &ProcessInterval, end: SystemTime, time: SystemTime) -> Option<f64> {

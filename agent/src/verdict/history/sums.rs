@@ -2,7 +2,7 @@
 
 use super::{History, Seen};
 use crate::{
-    model::{AsyncContext, Backlog, Histogram, Pool, StreamKind, interval::Microtasks},
+    model::{AsyncContext, Backlog, CpuPeriods, Histogram, HostCpu, Pool, StreamKind, interval::Microtasks},
     verdict::thresholds::OUTSIDE_HEAP_FROM_S,
 };
 
@@ -53,6 +53,34 @@ impl History {
     /// Share of the time for which the quota of the cgroup was used up. The kernel sums it over processors.
     pub fn throttled(&self) -> Option<f64> {
         self.known_share(|seen| seen.throttled_ns).map(|share| share.min(1.0))
+    }
+
+    /// Periods of that quota; `None`: not known in any interval.
+    pub fn cpu_periods(&self) -> Option<CpuPeriods> {
+        let known = self.seen.iter().filter_map(|seen| seen.cpu_periods);
+        known.reduce(|mut sum, more| {
+            sum.merge(more);
+            sum
+        })
+    }
+
+    /// What the host's processors did; `None`: not known in any interval.
+    pub fn host_cpu(&self) -> Option<HostCpu> {
+        let known = self.seen.iter().filter_map(|seen| seen.host_cpu);
+        known.reduce(|mut sum, more| {
+            sum.merge(more);
+            sum
+        })
+    }
+
+    /// Share of the time that the host's hypervisor took away from the main thread, estimated.
+    pub fn stolen(&self) -> Option<f64> {
+        self.known_share(|seen| seen.stolen_ns)
+    }
+
+    /// Of the main thread, when it was last told.
+    pub fn nice(&self) -> Option<i8> {
+        self.seen.iter().rev().find_map(|seen| seen.nice)
     }
 
     fn known_share(&self, of: impl Fn(&Seen) -> Option<u64>) -> Option<f64> {
