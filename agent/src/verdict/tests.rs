@@ -224,7 +224,7 @@ fn waiting_for_a_processor_is_starvation_by_neighbours_or_by_the_quota() {
     assert!(quota[0].summary.contains("quota"), "{}", quota[0].summary);
 }
 
-fn evidence(finding: &Finding) -> BTreeMap<&'static str, f64> {
+fn all_evidence(finding: &Finding) -> BTreeMap<&'static str, f64> {
     finding.evidence.iter().copied().collect()
 }
 
@@ -235,7 +235,7 @@ fn starvation_is_told_with_the_periods_of_the_quota_and_a_nice_that_is_not_0() {
         process.cpu_periods = Some(CpuPeriods { elapsed: 10, throttled: 2 });
         process.run_delay_ns = Some(80 * MS);
     });
-    let told = evidence(&quota[0]);
+    let told = all_evidence(&quota[0]);
     assert_eq!((told["throttled_periods"], told["quota_periods"]), (20.0, 100.0));
     assert_eq!((told.get("nice"), told["steal_ratio"]), (None, 0.0));
     let patient = |nice: i8| {
@@ -246,8 +246,8 @@ fn starvation_is_told_with_the_periods_of_the_quota_and_a_nice_that_is_not_0() {
     let [positive, negative] = [patient(10), patient(-5)];
     assert!(positive[0].summary.contains("it runs at nice 10"), "{}", positive[0].summary);
     assert!(!negative[0].summary.contains("nice"), "{}", negative[0].summary);
-    assert_eq!((evidence(&positive[0])["nice"], evidence(&negative[0])["nice"]), (10.0, -5.0));
-    assert!(!evidence(&positive[0]).contains_key("quota_periods"), "it has none");
+    assert_eq!((all_evidence(&positive[0])["nice"], all_evidence(&negative[0])["nice"]), (10.0, -5.0));
+    assert!(!all_evidence(&positive[0]).contains_key("quota_periods"), "it has none");
     assert_eq!(judged(10, |_, process, _| process.nice = Some(19)), [], "being patient alone is no harm");
 }
 
@@ -271,7 +271,7 @@ fn a_hypervisor_that_takes_the_processor_away_starves_whoever_is_busy() {
     let expected =
         "the hypervisor took 20 % of the processors' time away (steal): about 36 % of the main thread's time";
     assert_eq!(starved[0].summary, expected);
-    let told = evidence(&starved[0]);
+    let told = all_evidence(&starved[0]);
     assert!(
         (told["steal_ratio"] - 0.2).abs() < 1e-9 && (told["stolen_ratio"] - 0.36).abs() < 1e-9,
         "{told:?}"

@@ -76,6 +76,7 @@ fn what_happens_and_what_waits_has_a_line_each() {
         fd,
         peer: (fd != 23).then(|| format!("10.0.0.{fd}:443").into()),
         queued_bytes: Some(2 * sample::MIB),
+        libuv_queued_bytes: (fd == 21).then_some(sample::MIB),
         age_ns: 3_000 * sample::MS,
     };
     process.backlogs = [21, 23, 24, 25, 26, 27].map(full).to_vec();
@@ -99,7 +100,7 @@ fn what_happens_and_what_waits_has_a_line_each() {
             "thread pool    40 tasks, waited 25.0 ms on average, at most 90.0 ms",
             "thread pool    5 in the queue now, the first for 1.2s",
             "sockets        37 writes refused",
-            "full socket    10.0.0.21:443 full for 3.0s, 2.00M in its queue",
+            "full socket    10.0.0.21:443 full for 3.0s, 3.00M in its queue",
             "full socket    descriptor 23 full for 3.0s, 2.00M in its queue",
             "full socket    10.0.0.24:443 full for 3.0s, 2.00M in its queue",
             "full socket    10.0.0.25:443 full for 3.0s, 2.00M in its queue",

@@ -74,11 +74,12 @@ fn sockets(minute: &History, palette: &Palette) -> Vec<Line<'static>> {
     if refused > 0 {
         lines.push(line("sockets", &format!("{refused} writes refused"), Style::new()));
     }
-    for Backlog { fd, peer, queued_bytes, age_ns } in full.iter().take(MOST_SOCKETS) {
+    for backlog in full.iter().take(MOST_SOCKETS) {
+        let Backlog { fd, peer, age_ns, .. } = backlog;
         let age_s = *age_ns as f64 / 1e9;
         let peer = peer.as_deref().map_or_else(|| format!("descriptor {fd}"), |peer| palette.text(peer, 48));
         let text =
-            format!("{peer} full for {}, {} in its queue", duration(age_s), or_unknown(*queued_bytes, bytes));
+            format!("{peer} full for {}, {} in its queue", duration(age_s), or_unknown(backlog.known_bytes(), bytes));
         lines.push(line(
             "full socket",
             &text,
