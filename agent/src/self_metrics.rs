@@ -114,7 +114,7 @@ impl AgentCounters {
             .collect()
     }
 
-    fn lost(&self) -> Vec<(Attributes, Number)> {
+    fn lost(&self) -> Vec<(Attributes<'static>, Number)> {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
         lost.insert(catalog::EXIT_NOT_EXPORTED, self.exits_not_exported.load(Relaxed));
         // Zero is a value too: it says that nothing was lost.
@@ -128,17 +128,17 @@ fn loaded(counts: &[AtomicU64; 3]) -> [u64; 3] {
     counts.each_ref().map(|count| count.load(Relaxed))
 }
 
-fn by(attribute: Attribute, counts: [u64; 3]) -> Vec<(Attributes, Number)> {
+fn by(attribute: Attribute, counts: [u64; 3]) -> Vec<(Attributes<'static>, Number)> {
     let counts = attribute.values.iter().zip(counts);
     counts.map(|(value, count)| (vec![(attribute, *value)], Number::Whole(count))).collect()
 }
 
-fn alone(value: u64) -> Vec<(Attributes, Number)> {
+fn alone(value: u64) -> Vec<(Attributes<'static>, Number)> {
     vec![(vec![], Number::Whole(value))]
 }
 
 /// How the points of a metric are had.
-type Read = fn(&AgentCounters) -> Vec<(Attributes, Number)>;
+type Read = fn(&AgentCounters) -> Vec<(Attributes<'static>, Number)>;
 
 /// Every metric of the catalogue that is about the agent.
 const METRICS: [(&Metric, Read); 7] = [

@@ -124,9 +124,10 @@ fn one_target(title: &str, target: &Value, faults: &mut Faults) {
     faults.unless(!text(&target["legendFormat"]).is_empty(), format!("{title}: no legend"));
     faults.unless(!expression.contains("irate("), format!("{title}: irate"));
     for (at, _) in expression.match_indices('[') {
-        // An hour is what the title of such a panel says.
+        // An hour is what the title of such a panel says, and a table may be about all that the board shows.
         let range = &expression[at..];
-        let is_good = range.starts_with("[$__rate_interval]") || range.starts_with("[1h]");
+        let is_whole = range.starts_with("[$__range]") && target["instant"] == true;
+        let is_good = range.starts_with("[$__rate_interval]") || range.starts_with("[1h]") || is_whole;
         faults.unless(is_good, format!("{title}: a fixed range in {expression}"));
     }
     for selector in names(expression).selectors {

@@ -130,10 +130,12 @@ pub fn ask(port: u16, name: &str, variables: &[(&str, &str)], range: Range) -> A
     let mut results = Map::new();
     // What Grafana makes of a data source whose scrape interval is `step`.
     let rate_interval = format!("{}s", 4 * range.step);
+    let whole_range = format!("{}s", range.to - range.from);
     for panel in panels(&board(name)) {
         let answers = panel["targets"].as_array().expect("a panel has targets").iter().map(|target| {
             let expression = target["expr"].as_str().expect("a target has an expression");
             let expression = expression.replace("$__rate_interval", &rate_interval);
+            let expression = expression.replace("$__range", &whole_range);
             let expression =
                 variables.iter().fold(expression, |text, (variable, value)| text.replace(variable, value));
             let path = if target["instant"] == true {

@@ -21,14 +21,13 @@ pub fn limit_around(pid: u32, limit_bytes: u64) -> io::Result<()> {
         line.split_once(':')
     });
     let of_v1 = |controllers: &str| controllers.split(',').any(|controller| controller == "memory");
-    let (mount, file, path) = match lines.clone().find(|(controllers, _)| of_v1(controllers)) {
-        Some((_, path)) => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", path),
-        None => {
-            let (_, path) =
-                lines.find(|(controllers, _)| controllers.is_empty()).ok_or(io::ErrorKind::NotFound)?;
-            ("/sys/fs/cgroup", "memory.max", path)
-        }
+    let in_v1 = lines.clone().find(|(controllers, _)| of_v1(controllers));
+    let in_v1 = in_v1.map(|(_, path)| ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", path));
+    let mut in_v2 = || {
+        let (_, path) = lines.find(|(controllers, _)| controllers.is_empty())?;
+        Some(("/sys/fs/cgroup", "memory.max", path))
     };
+    let (mount, file, path) = in_v1.or_else(&mut in_v2).ok_or(io::ErrorKind::NotFound)?;
     let directory = Path::new(mount).join(path.trim_start_matches('/'));
     fs::write(directory.join(file), limit_bytes.to_string())
 }

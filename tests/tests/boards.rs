@@ -12,7 +12,7 @@ use std::{
 use nodeprobe_tests::{
     board_lint::lint,
     boards::{
-        BOARDS, Expression, RESOURCE_LABELS, board, catalogue, page_labels, panel_expressions,
+        BOARDS, Expression, RESOURCE_LABELS, board, catalogue, page_labels, panel_expressions, panels,
         promoted_labels, read, rule_expressions, rules, variable_expressions,
     },
     collector::{executable, workspace_file},
@@ -20,14 +20,15 @@ use nodeprobe_tests::{
     promql::names,
     skip::skip,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Metrics that no panel and no rule uses, and why.
 const UNUSED: [(&str, &str); 0] = [];
 /// What Grafana puts in, and a value that parses.
-const FILLED_IN: [(&str, &str); 5] = [
+const FILLED_IN: [(&str, &str); 6] = [
     ("$__rate_interval", "1m"),
+    ("$__range", "1h"),
     ("$cluster", ".*"),
     ("$namespace", ".*"),
     ("$service", ".*"),
@@ -62,8 +63,7 @@ fn every_expression_parses() {
     let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
     let mut text = "groups:\n- name: all\n  rules:\n".to_owned();
     for (index, Expression { place, text: expression }) in all_expressions().iter().enumerate() {
-        let filled =
-            FILLED_IN.iter().fold(expression.clone(), |text, (name, value)| text.replace(name, value));
+        let filled = filled(expression);
         assert!(!filled.contains('$'), "{place}: an unknown variable in {filled}");
         let quoted = serde_json::to_string(&filled).expect("a string is JSON");
         writeln!(text, "  # {place}\n  - record: e{index}\n    expr: {quoted}")
@@ -71,6 +71,54 @@ fn every_expression_parses() {
     }
     fs::write(directory.path().join("all.yaml"), text).expect("a file can be written");
     run(&promtool, &["check", "rules", "--lint=none", "all.yaml"], directory.path());
+}
+
+fn filled(expression: &str) -> String {
+    FILLED_IN.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
+/// In the hour that is shown: one that stalled in one process before and in another for the first time, one that stalled once, one
+/// that stalled before and not again, one whose process ended, one that nodeprobe began to count anew, and those beyond the limit.
+#[test]
+fn a_culprit_counts_from_zero_where_it_was_not_there_at_the_begin_of_the_time_shown() {
+    const METRIC: &str = "nodeprobe_eventloop_stall_culprit_time_seconds_total";
+    let Some(promtool) = promtool() else { return };
+    let board = board("service");
+    let is_table = |panel: &&Value| panel["title"] == "Culprits" && panel["type"] == "table";
+    let table = panels(&board).into_iter().find(is_table).expect("the board has the table");
+    let expression = table["targets"][0]["expr"].as_str().expect("a table has an expression");
+    let of = |function: &str| {
+        let file = "code_file_path=\"/srv/shop.js\"";
+        format!("nodeprobe_thread_type=\"main\", code_function_name=\"{function}\", {file}")
+    };
+    let series = [
+        ("1", of("render"), "10+1x120"),
+        ("2", of("render"), "_x90 3x30"),
+        ("1", of("hash"), "_x100 2x20"),
+        ("1", of("migrate"), "7x120"),
+        ("1", of("report"), "_x70 4x20"),
+        ("1", of("sort"), "10x70 _x2 5x50"),
+        ("1", "otel_metric_overflow=\"true\"".to_owned(), "_x100 2+1x20"),
+    ];
+    let series = series.map(|(instance, labels, values)| {
+        let labels = format!("service_name=\"shop\", service_instance_id=\"{instance}\", {labels}");
+        json!({"series": format!("{METRIC}{{{labels}}}"), "values": values})
+    });
+    let sample = |labels: &str, seconds: f64| json!({"labels": format!("{{service_name=\"shop\", {labels}}}"), "value": seconds});
+    let expected = [
+        sample(&of("render"), 60.0 + 3.0),
+        sample(&of("hash"), 2.0),
+        sample(&of("report"), 4.0),
+        sample(&of("sort"), 5.0),
+        sample("code_function_name=\"(all others)\"", 22.0),
+    ];
+    let asked = json!([{"expr": filled(expression), "eval_time": "120m", "exp_samples": expected}]);
+    let test = json!({"interval": "1m", "input_series": series, "promql_expr_test": asked});
+    let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+    // JSON is YAML, too.
+    let text = json!({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}).to_string();
+    fs::write(directory.path().join("culprits.yaml"), text).expect("a file can be written");
+    run(&promtool, &["test", "rules", "culprits.yaml"], directory.path());
 }
 
 #[test]
@@ -183,7 +231,7 @@ fn boards_follow_the_rules() {
 
 #[test]
 fn each_rule_of_the_lint_finds_its_fault() {
-    let faults: [(&str, Value); 9] = [
+    let faults: [(&str, Value); 10] = [
         ("/id", 7.into()),
         ("/uid", "other".into()),
         ("/templating/list/1/allValue", ".+".into()),
@@ -193,6 +241,11 @@ fn each_rule_of_the_lint_finds_its_fault() {
         (
             "/panels/1/targets/0/expr",
             "rate(nodeprobe_heap_used_bytes{k8s_cluster_name=~\"$cluster\"}[5m])".into(),
+        ),
+        // A line over time is no table about all that is shown.
+        (
+            "/panels/1/targets/0/expr",
+            "rate(nodeprobe_heap_used_bytes{k8s_cluster_name=~\"$cluster\"}[$__range])".into(),
         ),
         ("/panels/1/fieldConfig/defaults/unit", "".into()),
         ("/panels/2/id", 2.into()),

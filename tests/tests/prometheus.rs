@@ -12,23 +12,26 @@ use nodeprobe_tests::{
     Node, Workload,
     agent::Daemon,
     assert_within,
-    collector::{Rotel, executable, free_port},
+    collector::{Rotel, executable, free_port, workspace_file},
     held_thread::HeldThread,
     on_one_node,
     rotel_log::Metric,
     skip::skip,
     wait::{eventually, observe_for},
-    workload::number,
+    workload::{duration_s, number},
 };
 
 on_one_node!(Node::of_major(24) => a_scrape_agrees_with_node_and_with_otlp);
 on_one_node!(Node::of_major(22) => a_daemon_whose_main_thread_hangs_is_not_healthy);
+on_one_node!(Node::of_major(20) => stalled_time_is_told_by_culprit);
 on_one_node!(Node::of_major(22) => a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STALLS: &str = "nodeprobe_eventloop_stall_duration_seconds";
 /// With an export interval of a second.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
+const STALL_TIME: &str = "nodeprobe_eventloop_stall_time_seconds_total";
+const CULPRIT_TIME: &str = "nodeprobe_eventloop_stall_culprit_time_seconds_total";
 const TEXT: &str = "text/plain;version=0.0.4";
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -175,6 +178,83 @@ fn stalls_by_otlp(rotel: &Rotel, pid: u32) -> Option<(BTreeMap<String, u64>, f64
     let causes: BTreeMap<_, _> = causes.collect();
     let sum_s = last.points.iter().filter_map(|point| point.value).sum();
     (!causes.is_empty()).then_some((causes, sum_s))
+}
+
+/// Two services of which one function blocks, one on its main thread and one on a worker, and a busy one in good health.
+fn stalled_time_is_told_by_culprit(node: &Node) {
+    const BLOCKS: usize = 3;
+    let rotel = Rotel::start().map_err(|reason| skip(&reason)).ok();
+    let blocking = |kind: &'static str| {
+        let plan = Workload::plan(node, "block.js").args([kind, "200", "3", "300"]);
+        let workload = plan.env("OTEL_SERVICE_NAME", format!("blocks-{kind}")).start();
+        workload.wait_for("ready");
+        (kind, workload)
+    };
+    let services = ["main", "worker"].map(blocking);
+    let healthy = Workload::plan(node, "healthy.js").env("OTEL_SERVICE_NAME", "healthy").start();
+    healthy.wait_for("ready");
+    let endpoint = rotel.as_ref().map(|rotel| format!("http://127.0.0.1:{}", rotel.http_port));
+    let otlp = endpoint.as_deref().map(|endpoint| ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+    let otlp = otlp.unwrap_or(("OTEL_METRICS_EXPORTER", "none"));
+    let (mut daemon, port) = start(&[otlp, ("OTEL_METRIC_EXPORT_INTERVAL", "1000")]);
+    let file = workspace_file("tests/workloads/block.js").canonicalize().expect("the workload is there");
+    let file = file.to_str().expect("its path is text");
+    for (kind, mut service) in services {
+        let job = format!("job=\"blocks-{kind}\"");
+        assert_eq!(sum(&scrape(port, TEXT), CULPRIT_TIME, &[&job]), None, "nobody is to blame yet");
+        service.go();
+        let told = service.wait_for_nth("block", BLOCKS);
+        let took_s = duration_s(&told);
+        let labels = [
+            job.clone(),
+            format!("nodeprobe_thread_type=\"{kind}\""),
+            "code_function_name=\"block\"".to_owned(),
+            format!("code_file_path=\"{file}\""),
+        ];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let page = eventually(&format!("all blocks of {kind}; {}", daemon.stderr()), PATIENCE, || {
+            let page = scrape(port, TEXT);
+            (sum(&page, CULPRIT_TIME, &labels)? > took_s - 0.1).then_some(page)
+        });
+        let blamed_s = sum(&page, CULPRIT_TIME, &labels).expect("it was just there");
+        assert_within(blamed_s, took_s, 0.02 * BLOCKS as f64, &format!("seconds of the blocks of {kind}"));
+        let (culprits_s, stalled_s) = (sum(&page, CULPRIT_TIME, &[&job]), sum(&page, STALL_TIME, &[&job]));
+        assert!(
+            culprits_s <= stalled_s.map(|stalled_s| stalled_s + 1e-6),
+            "{culprits_s:?} of {stalled_s:?} s"
+        );
+        promtool(&page);
+        if let Some(rotel) = &rotel {
+            let by_otlp = eventually("the culprit by OTLP", PATIENCE, || {
+                blamed_by_otlp(rotel, service.pid(), file).filter(|time_s| *time_s > took_s - 0.1)
+            });
+            assert_within(by_otlp, blamed_s, 1e-6, "seconds of the blocks by OTLP");
+        }
+    }
+    // Of a machine that is busy with something else it knows by itself.
+    let notes = healthy.notes("healthy");
+    let longest_ms = notes.iter().map(|note| number(note, "longest_ms")).fold(0.0, f64::max);
+    let of_healthy = sum(&scrape(port, TEXT), CULPRIT_TIME, &["job=\"healthy\""]);
+    assert!(
+        of_healthy.is_none() || longest_ms > 40.0,
+        "{of_healthy:?} s, and the longest callback took {longest_ms} ms"
+    );
+    daemon.end();
+}
+
+/// Seconds of a process that the last export blames on `block` of a file.
+fn blamed_by_otlp(rotel: &Rotel, pid: u32, file: &str) -> Option<f64> {
+    let pid = pid.to_string();
+    let of_service = |metric: &Metric| {
+        metric.name == "nodeprobe.eventloop.stall.culprit.time"
+            && metric.resource.get("process.pid") == Some(&pid)
+    };
+    let last = rotel.received().into_iter().rfind(of_service)?;
+    let blamed = last.points.iter().find(|point| {
+        let has = |key: &str, value: &str| point.attributes.get(key).is_some_and(|found| found == value);
+        has("code.function.name", "block") && has("code.file.path", file)
+    });
+    blamed?.value
 }
 
 fn a_pure_scrape_target_tells_of_a_process_once_more_when_it_has_ended(node: &Node) {

@@ -5,27 +5,28 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::totals::{ProcessState, StdioKey};
+use super::totals::{Blamed, ProcessState, StdioKey};
 use crate::{
     model::{
         AsyncContext, Cause, Histogram, Signal, ThreadKind,
         catalog::{
             self, ANSWERS_SEEN_TIME, Attribute, CONTEXT_ANSWERS, CONTEXT_STATE, CPU_MODE, CPU_QUOTA_PERIODS,
             CPU_THROTTLED_TIME, CPU_WAIT_TIME, DEOPT_KIND, DEOPTIMIZATIONS, DRAIN_DURATION, DRAINS_SEEN_TIME,
-            EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, GC_DURATION, GC_TYPE, HEAP_LIMIT, HEAP_USED,
-            ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME, LOOP_STATE, MEMORY_LIMIT,
-            MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, Metric, POOL_QUEUE, POOL_TASKS,
-            POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE, PROCESS_UPTIME, QUOTA_STATE,
-            SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_QUEUE, SOCKET_RETRIES, STALL_CAUSE,
-            STALL_DURATION, STALL_TIME, STARTUP_DURATION, STARTUP_PHASE, STDIO_BLOCKED_TIME, STDIO_IO,
-            STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE, STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
+            EVENTLOOP_TIME, EVENTLOOP_UTILIZATION, FILE, FUNCTION, GC_DURATION, GC_TYPE, HEAP_LIMIT,
+            HEAP_USED, ITERATION_AGE, ITERATION_DURATION, LATE_HANDLERS, LOGGING_CPU_TIME, LOOP_STATE,
+            MEMORY_LIMIT, MODULE_COMPILATION_TIME, MODULE_COMPILATIONS, MODULE_TYPE, Metric, OVERFLOW,
+            POOL_QUEUE, POOL_TASKS, POOL_TYPE, POOL_WAIT_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY_USAGE,
+            PROCESS_UPTIME, QUOTA_STATE, SIGNAL, SIGNAL_AVAILABLE, SOCKET_BACKLOG, SOCKET_QUEUE,
+            SOCKET_RETRIES, STALL_CAUSE, STALL_CULPRIT_TIME, STALL_DURATION, STALL_TIME, STARTUP_DURATION,
+            STARTUP_PHASE, STDIO_BLOCKED_TIME, STDIO_IO, STDIO_RETRIES, STDIO_STREAM, STDIO_TYPE,
+            STDIO_WRITE_DURATION, THREAD_TYPE, UNHANDLED_REJECTIONS,
         },
     },
     verdict::Mode,
 };
 
-/// Attributes of one point; values are the catalogue's closed sets.
-pub(crate) type Attributes = Vec<(Attribute, &'static str)>;
+/// Attributes of one point; values are the catalogue's closed sets, or names that the totals bound.
+pub(crate) type Attributes<'a> = Vec<(Attribute, &'a str)>;
 
 /// A value of a counter, up-down counter or gauge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +51,8 @@ pub(crate) enum Since {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Points<'a> {
-    Numbers(Vec<(Attributes, Number)>),
-    Histograms(Vec<(Attributes, &'a Histogram)>),
+    Numbers(Vec<(Attributes<'a>, Number)>),
+    Histograms(Vec<(Attributes<'a>, &'a Histogram)>),
 }
 
 /// A metric with its points, of which there is at least one.
@@ -62,12 +63,12 @@ pub(crate) struct Family<'a> {
     pub(crate) points: Points<'a>,
 }
 
-impl Family<'_> {
+impl<'a> Family<'a> {
     /// `None` without points.
     pub(crate) fn numbers(
         metric: &'static Metric,
         since: Since,
-        points: impl IntoIterator<Item = (Attributes, Number)>,
+        points: impl IntoIterator<Item = (Attributes<'a>, Number)>,
     ) -> Option<Self> {
         let points: Vec<_> = points.into_iter().collect();
         (!points.is_empty()).then_some(Self { metric, since, points: Points::Numbers(points) })
@@ -77,21 +78,21 @@ impl Family<'_> {
 /// A counter, or a gauge of the same interval.
 fn counters<'a>(
     metric: &'static Metric,
-    points: impl IntoIterator<Item = (Attributes, Number)>,
+    points: impl IntoIterator<Item = (Attributes<'a>, Number)>,
 ) -> Option<Family<'a>> {
     Family::numbers(metric, Since::Counters, points)
 }
 
 fn sizes<'a>(
     metric: &'static Metric,
-    points: impl IntoIterator<Item = (Attributes, Number)>,
+    points: impl IntoIterator<Item = (Attributes<'a>, Number)>,
 ) -> Option<Family<'a>> {
     Family::numbers(metric, Since::Observed, points)
 }
 
 fn histograms<'a>(
     metric: &'static Metric,
-    points: impl IntoIterator<Item = (Attributes, &'a Histogram)>,
+    points: impl IntoIterator<Item = (Attributes<'a>, &'a Histogram)>,
 ) -> Option<Family<'a>> {
     let points: Vec<_> = points.into_iter().collect();
     let since = Since::Durations;
@@ -164,6 +165,7 @@ fn event_loop<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {
         let known = causes.iter().filter(|(cause, _)| knows_causes || *cause == Cause::Unknown);
         known.map(point).collect::<Vec<_>>()
     });
+    let culprits = count.culprits.iter().map(|(blamed, ns)| (who(blamed), seconds(ns)));
     let found = [
         counters(&EVENTLOOP_TIME, time),
         counters(&EVENTLOOP_UTILIZATION, utilization),
@@ -171,8 +173,16 @@ fn event_loop<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {
         counters(&ITERATION_AGE, age),
         histograms(&STALL_DURATION, stalls),
         counters(&STALL_TIME, stalled),
+        counters(&STALL_CULPRIT_TIME, culprits),
     ];
     families.extend(found.into_iter().flatten());
+}
+
+/// Who is to blame; `None`: those that have no series of their own.
+fn who(blamed: Option<&Blamed>) -> Attributes<'_> {
+    let Some(Blamed { thread, function, file }) = blamed else { return vec![(OVERFLOW, OVERFLOW.values[0])] };
+    let file = file.as_deref().map(|file| (FILE, file));
+    [(THREAD_TYPE, thread.name()), (FUNCTION, function)].into_iter().chain(file).collect()
 }
 
 fn gc<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {

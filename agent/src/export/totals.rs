@@ -8,6 +8,7 @@
 //!
 //! Every snapshot that is taken must pass through here, or the maxima of delta histograms miss those between.
 
+mod culprits;
 mod stalls;
 
 use std::{
@@ -16,7 +17,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::stalls::{Stalls, Unclaimed};
+pub(super) use self::culprits::Blamed;
+use self::{
+    culprits::Culprits,
+    stalls::{Stalls, Unclaimed},
+};
 use super::otlp::config::Temporality;
 use crate::{
     model::{
@@ -57,6 +62,7 @@ pub(super) struct Counters {
     pub(super) busy_ns: [u64; 2],
     pub(super) idle_ns: [u64; 2],
     pub(super) stalls: [Causes; 2],
+    pub(super) culprits: Culprits,
     pub(super) stdio: BTreeMap<StdioKey, StdioCounters>,
     pub(super) cpu: Option<CpuTime>,
     /// Of the main thread.
@@ -220,6 +226,9 @@ impl ProcessState {
                 .filter(|stall| knows_causes && stall.process == process.id && stall.thread == kind);
             self.unclaimed[slot(kind)].divide(counted, told, &mut self.durations.stalls[slot(kind)]);
         }
+        for stall in stalls.iter().filter(|stall| stall.process == process.id) {
+            self.counters.culprits.add(stall);
+        }
         self.counters.drains_seen_ns += process.drains_seen_ns.saturating_sub(self.drains_seen_ns);
         self.drains_seen_ns = process.drains_seen_ns;
         self.threads.retain(|key, _| process.threads.iter().any(|thread| key_of(thread) == *key));
@@ -303,7 +312,8 @@ impl ProcessState {
     fn accepted(&mut self, temporality: Temporality) {
         self.interval_ns = [(0, 0); 2];
         if temporality == Temporality::Delta {
-            self.counters = Counters::default();
+            let culprits = std::mem::take(&mut self.counters.culprits).emptied();
+            self.counters = Counters { culprits, ..Counters::default() };
             self.counters_since = self.time;
             self.cpu_since = self.time;
         }

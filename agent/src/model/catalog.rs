@@ -4,6 +4,7 @@
 //! Names of the `OpenTelemetry` semantic conventions (1.44.0) are used only where the meaning is theirs; what
 //! is new lives under `nodeprobe.`, in the same shape, so that an upstream proposal is a change of prefix.
 
+mod bounds;
 mod markdown;
 
 use nodeprobe_ebpf::{
@@ -11,6 +12,7 @@ use nodeprobe_ebpf::{
     histogram::{DRAIN_BOUNDS_NS, GC_BOUNDS_NS, STDIO_BOUNDS_NS, TURN_BOUNDS_NS},
 };
 
+pub use bounds::most_series;
 pub use markdown::markdown;
 
 use super::{Cause, GcKind, Signal, StreamKind, ThreadKind};
@@ -42,10 +44,12 @@ pub enum Stability {
     ReleaseCandidate,
 }
 
-/// An attribute with its closed set of values: nothing read from a process ever becomes a value.
+/// An attribute with its closed set of values. What is read from a process becomes a value only of [`FUNCTION`] and [`FILE`],
+/// and [`CULPRITS_MAX`] bounds how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute {
     pub key: &'static str,
+    /// Empty: what the process calls it.
     pub values: &'static [&'static str],
 }
 
@@ -116,6 +120,15 @@ pub const STALL_CAUSE: Attribute = Attribute {
         Cause::Unknown.name(),
     ],
 };
+/// Name of a function, as in log records.
+pub const FUNCTION: Attribute = Attribute { key: "code.function.name", values: &[] };
+/// Its script; by source maps the original source. Without the line: that is the one being executed, another one each time.
+pub const FILE: Attribute = Attribute { key: "code.file.path", values: &[] };
+/// What a series has in place of all other attributes if it stands for those beyond the limit: "Cardinality limits" of the
+/// specification of `OpenTelemetry`'s SDK for metrics. A boolean.
+pub const OVERFLOW: Attribute = Attribute { key: "otel.metric.overflow", values: &["true"] };
+/// Culprits that have a series of their own, in one process; those that come later share one.
+pub const CULPRITS_MAX: usize = 20;
 /// Whether optimised code met what it was not compiled for, or relied on something that changed elsewhere.
 pub const DEOPT_KIND: Attribute = Attribute { key: "nodeprobe.jit.deopt.kind", values: &["eager", "lazy"] };
 /// What became of the async context of a request at its answer.
@@ -314,6 +327,16 @@ pub const STALL_TIME: Metric = new(
     "s",
     &[THREAD_TYPE, STALL_CAUSE],
     "Time spent in turns that reached the stall threshold, by what it was spent with.",
+);
+pub const STALL_CULPRIT_TIME: Metric = new(
+    "nodeprobe.eventloop.stall.culprit.time",
+    Instrument::Counter,
+    "s",
+    &[THREAD_TYPE, FUNCTION, FILE, OVERFLOW],
+    "Time spent in turns that reached the stall threshold, each as a whole under the function of the application or its packages \
+     that is to blame for it. Only turns of which that is known: the sum is at most that of `nodeprobe.eventloop.stall.time`. \
+     Functions of the same name in one file are one. Absent until there is a culprit; those beyond the first 20 of a process are \
+     told together, with `otel.metric.overflow` as the only attribute.",
 );
 pub const GC_DURATION: Metric = histogram(
     "v8js.gc.duration",
@@ -596,13 +619,14 @@ pub const AGENT_STALL_LOGS: Metric = agent(new(
 ));
 
 /// The whole catalogue, in the order of the documentation.
-pub const ALL: [&Metric; 43] = [
+pub const ALL: [&Metric; 44] = [
     &EVENTLOOP_TIME,
     &EVENTLOOP_UTILIZATION,
     &ITERATION_DURATION,
     &ITERATION_AGE,
     &STALL_DURATION,
     &STALL_TIME,
+    &STALL_CULPRIT_TIME,
     &GC_DURATION,
     &HEAP_USED,
     &HEAP_LIMIT,
@@ -684,6 +708,13 @@ mod tests {
             assert!(!metric.name.contains("..") && !metric.name.ends_with("total"), "{}", metric.name);
             assert!(metric.description.ends_with('.'), "{}", metric.name);
         }
+    }
+
+    #[test]
+    fn descriptions_and_docs_tell_the_limit_of_culprits() {
+        assert!(
+            STALL_CULPRIT_TIME.description.contains(&format!("beyond the first {CULPRITS_MAX} of a process"))
+        );
     }
 
     #[test]

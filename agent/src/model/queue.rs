@@ -116,6 +116,8 @@ pub struct Backlog {
 impl Backlog {
     /// What is known to wait, in the kernel and in libuv; `None`: nothing is known.
     pub fn known_bytes(&self) -> Option<u64> {
-        self.queued_bytes.map(|bytes| bytes + self.libuv_queued_bytes.unwrap_or(0)).or(self.libuv_queued_bytes)
+        self.queued_bytes
+            .map(|bytes| bytes + self.libuv_queued_bytes.unwrap_or(0))
+            .or(self.libuv_queued_bytes)
     }
 }

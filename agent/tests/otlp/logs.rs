@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nodeprobe::{
     export::otlp::Outcome,
-    model::{Category, Culprit, Frame, FrameKind, Process, Snapshot, Stack, StackTime, Stall},
+    model::{Category, Frame, FrameKind, Process, Snapshot, Stack, StackTime, Stall, ThreadKind},
 };
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest, common::v1::any_value::Value, logs::v1::LogRecord,
@@ -16,7 +16,7 @@ use super::{
     peer::{HttpServer, Request, answer},
     process,
     rotel::Rotel,
-    snapshot::{MS, synchronous},
+    snapshot::{self, MS, synchronous},
 };
 
 fn stall(process: &Process, duration_ms: u64) -> Stall {
@@ -30,27 +30,15 @@ fn stall(process: &Process, duration_ms: u64) -> Stall {
         package: None,
     };
     Stall {
-        process: process.id,
-        tid: process.id.pid,
-        thread: process.threads[0].kind,
-        began: process.observed_since,
         duration_ns: duration_ms * MS,
-        startup: false,
-        lower_bound: false,
         causes: synchronous(duration_ms * MS, duration_ms * MS / 4 * 3),
-        longest_sleep: None,
         stacks: vec![StackTime {
             stack: Arc::new(Stack { frames: vec![frame], truncated: false, problem: None }),
             category: Category::Application,
             samples: 20,
             time_ns: 160 * MS,
         }],
-        culprit: Some(Culprit {
-            function: "hash".into(),
-            script: Some("/srv/shop/auth.js".into()),
-            line: Some(42),
-            package: None,
-        }),
+        ..snapshot::stall(process, ThreadKind::Main, "hash")
     }
 }
 

@@ -64,6 +64,11 @@ fn now(processes: Vec<Process>) -> Snapshot {
     snapshot::snapshot(SystemTime::now(), processes)
 }
 
+/// Likewise, with a stall of each process that is blamed on a function.
+fn blaming(processes: Vec<Process>) -> Snapshot {
+    snapshot::blaming(SystemTime::now(), processes)
+}
+
 /// An executable named by the environment; without it the test is skipped, and says so.
 fn tool(variable: &str) -> Option<PathBuf> {
     let path = env::var_os(variable).map(PathBuf::from);

@@ -33,7 +33,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{configured, exporter, now, peer, process, snapshot::busy_thread};
+use super::{
+    blaming, configured, exporter, now, peer, process,
+    snapshot::{busy_thread, stall},
+};
 
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -57,7 +60,7 @@ impl Served {
         let counted = Arc::clone(&reads);
         let readings = Readings::new(Some(Arc::clone(&page)), Arc::clone(&heartbeat), move || {
             counted.fetch_add(1, Relaxed);
-            now(vec![process(4711)])
+            blaming(vec![process(4711)])
         });
         let readings = Arc::new(readings);
         let site = Arc::new(Site::new(page, heartbeat));
@@ -114,6 +117,7 @@ fn text_of(attribute: &KeyValue) -> String {
     match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(yes)) => yes.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -192,7 +196,10 @@ async fn the_page_says_what_goes_out_by_otlp() {
     let collector = peer::HttpServer::answering(&[&peer::answer("200 OK", "", "")]).await;
     let endpoint = format!("http://127.0.0.1:{}", collector.port);
     let (mut exporter, _) = exporter(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
-    let snapshot = now(vec![process(4711)]);
+    let mut snapshot = now(vec![process(4711)]);
+    let blamed = |number| stall(&snapshot.processes[0], ThreadKind::Main, &format!("handler{number}"));
+    // More than have a series of their own.
+    snapshot.stalls = (0..=catalog::CULPRITS_MAX).map(blamed).collect();
     exporter.export(&snapshot).await;
     let request = &collector.requests()[0];
     let request = ExportMetricsServiceRequest::decode(request.plain().as_slice()).unwrap();

@@ -13,9 +13,9 @@ use nodeprobe_ebpf::{
 };
 
 use super::nodeprobe::model::{
-    AsyncContext, Availability, Causes, CpuPeriods, CpuTime, Deopts, GroupMemory, HeapChange, Histogram,
-    Identity, Modules, Pauses, Pool, Process, ProcessId, Rejections, Says, Signal, Snapshot, Startup, Stdio,
-    StreamKind, Thread, ThreadKind, startup::Compiled,
+    AsyncContext, Availability, Causes, CpuPeriods, CpuTime, Culprit, Deopts, GroupMemory, HeapChange,
+    Histogram, Identity, Modules, Pauses, Pool, Process, ProcessId, Rejections, Says, Signal, Snapshot,
+    Stall, Startup, Stdio, StreamKind, Thread, ThreadKind, startup::Compiled,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -161,6 +161,34 @@ pub(crate) fn process(pid: u32) -> Process {
         threads: vec![busy_thread(pid, ThreadKind::Main), busy_thread(pid + 1, ThreadKind::Worker)],
         exited: false,
     }
+}
+
+/// The stall of a busy thread, without its stacks.
+pub(crate) fn stall(process: &Process, thread: ThreadKind, function: &str) -> Stall {
+    Stall {
+        process: process.id,
+        tid: process.id.pid,
+        thread,
+        began: process.observed_since,
+        duration_ns: 200 * MS,
+        startup: false,
+        lower_bound: false,
+        causes: synchronous(200 * MS, 150 * MS),
+        longest_sleep: None,
+        stacks: Vec::new(),
+        culprit: Some(Culprit {
+            function: function.into(),
+            script: Some("/srv/shop/auth.js".into()),
+            line: Some(42),
+            package: None,
+        }),
+    }
+}
+
+/// With the stall of each main thread blamed on a function.
+pub(crate) fn blaming(time: SystemTime, processes: Vec<Process>) -> Snapshot {
+    let stalls = processes.iter().map(|process| stall(process, ThreadKind::Main, "hash")).collect();
+    Snapshot { stalls, ..snapshot(time, processes) }
 }
 
 pub(crate) fn snapshot(time: SystemTime, processes: Vec<Process>) -> Snapshot {

@@ -6,6 +6,7 @@ pub(super) const TURN: &str = "nodeprobe_eventloop_iteration_duration_seconds";
 pub(super) const TURN_AGE: &str = "nodeprobe_eventloop_iteration_age_seconds";
 pub(super) const STALL: &str = "nodeprobe_eventloop_stall_duration_seconds";
 pub(super) const STALL_TIME: &str = "nodeprobe_eventloop_stall_time_seconds_total";
+pub(super) const STALL_CULPRIT_TIME: &str = "nodeprobe_eventloop_stall_culprit_time_seconds_total";
 pub(super) const GC: &str = "v8js_gc_duration_seconds";
 pub(super) const HEAP_USED: &str = "nodeprobe_heap_used_bytes";
 pub(super) const HEAP_LIMIT: &str = "nodeprobe_heap_limit_bytes";

@@ -2,6 +2,7 @@
 
 mod agent;
 mod board;
+mod culprits;
 mod fleet;
 mod metrics;
 mod panel;
@@ -34,5 +35,8 @@ const TO_PROCESS: &str = "/d/nodeprobe-process?${datasource:queryparam}&${cluste
 /// The same from a row of a table.
 const ROW_TO_SERVICE: &str = "/d/nodeprobe-service?${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}\
      &var-service=${__data.fields.Service}&${__url_time_range}";
+/// From a row that is about several processes of a service, with the board's own choice of them.
+const ROW_TO_PROCESSES: &str = "/d/nodeprobe-process?${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}\
+     &var-service=${__data.fields.Service}&${instance:queryparam}&${__url_time_range}";
 const ROW_TO_PROCESS: &str = "/d/nodeprobe-process?${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}\
      &var-service=${__data.fields.Service}&var-instance=${__data.fields.Instance}&${__url_time_range}";

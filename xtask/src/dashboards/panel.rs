@@ -117,7 +117,7 @@ impl Panel {
         self.query(heading, expression)
     }
 
-    /// A label that is a column of a table, so many pixels wide.
+    /// A label that is a column of a table, so many pixels wide; 0: what is left.
     pub(super) fn label(mut self, name: &str, heading: &'static str, width: u64) -> Self {
         self.columns.push(Column {
             source: Source::Label(name.to_owned()),
@@ -248,10 +248,15 @@ impl Panel {
         }
     }
 
-    /// By the columns that have colours: who needs somebody stands at the top.
+    /// By the columns that have colours, else by all numbers: who needs somebody stands at the top.
     fn worst_first(&self) -> Value {
-        let colored = self.columns.iter().filter(|column| column.threshold.is_some());
-        colored.map(|column| json!({"displayName": column.heading, "desc": true})).collect()
+        let has_colors = self.columns.iter().any(|column| column.threshold.is_some());
+        let decides = |column: &&Column| match column.source {
+            Source::Query(_) => !has_colors || column.threshold.is_some(),
+            Source::Label(_) => false,
+        };
+        let deciding = self.columns.iter().filter(decides);
+        deciding.map(|column| json!({"displayName": column.heading, "desc": true})).collect()
     }
 
     /// What Grafana calls the field of a column. The values of a lone query have no letter.

@@ -2,6 +2,7 @@
 
 use super::{
     board::Board,
+    culprits,
     metrics::{
         CONTEXTS, CONTEXTS_OBSERVED, CPU, CPU_PERIODS, CPU_THROTTLED, CPU_WAIT, DEOPTS, DRAIN,
         DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED, LATE_HANDLERS, LOGGING, LOOP_TIME, MEMORY_LIMIT,
@@ -34,6 +35,7 @@ pub(super) fn board() -> Board {
             ("Now", vec![uptime(), utilization_now(), under_way(), rss_now(), cpu_now(), findings_now()]),
             ("Findings and signals", vec![findings(), signals()]),
             ("Event loop", vec![turns(), causes(), stalls(), utilization(), loop_time(), percentiles()]),
+            ("Culprits", vec![culprits(), culprits_over_time()]),
             (
                 "CPU and memory",
                 vec![cpu(), cpu_wait(), memory(), heap(), gc_share(), pause_heat_map(), pauses()],
@@ -172,6 +174,22 @@ fn stalls() -> Panel {
     )
     .width(6)
     .query("{{nodeprobe_stall_cause}}", quantile("0.99", "nodeprobe_stall_cause", STALL, MAIN))
+}
+
+fn culprits() -> Panel {
+    culprits::table(
+        "The ten functions that stalled the event loops most in the time shown: the whole time of the turns of at least 50 ms that each \
+         is to blame for. nodeprobe top and trace show the stacks.",
+        &[],
+    )
+}
+
+fn culprits_over_time() -> Panel {
+    culprits::over_time(
+        "Share of the time in stalls that a function is to blame for. Its first stall has no rate yet; the table has it.",
+        "",
+        "{{code_function_name}}",
+    )
 }
 
 fn cpu() -> Panel {

@@ -32,6 +32,15 @@ pub(super) fn rate(metric: &str, more: &str) -> String {
     format!("rate({}[$__rate_interval])", select(metric, more))
 }
 
+/// Growth over the time that the board shows. A series that was not there at its begin counts from zero: it comes with its
+/// first value, and that is no growth to `increase`.
+pub(super) fn growth(metric: &str, more: &str) -> String {
+    let series = select(metric, more);
+    format!(
+        "((last_over_time({series}[$__range]) unless {series} offset $__range) or increase({series}[$__range]))"
+    )
+}
+
 pub(super) fn by(operator: &str, labels: &str, expression: &str) -> String {
     if labels.is_empty() {
         format!("{operator}({expression})")
@@ -61,9 +70,14 @@ pub(super) fn share(labels: &str, time: &str, more: &str) -> String {
 
 /// The same, divided once more by `label`.
 pub(super) fn share_by(labels: &str, label: &str, time: &str, more: &str) -> String {
+    share_of(labels, label, &rate(time, more))
+}
+
+/// The same of a time per second.
+pub(super) fn share_of(labels: &str, label: &str, rate: &str) -> String {
     let both = if labels.is_empty() { label.to_owned() } else { format!("{labels}, {label}") };
     let wall = wall(labels);
-    format!("clamp_max({} / ignoring ({label}) group_left () {wall}, 1)", sum(&both, &rate(time, more)))
+    format!("clamp_max({} / ignoring ({label}) group_left () {wall}, 1)", sum(&both, rate))
 }
 
 /// A quantile of a histogram with explicit buckets.

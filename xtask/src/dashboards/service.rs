@@ -1,8 +1,9 @@
 //! One service over its processes: what is wrong, since when, and in which of them.
 
 use super::{
-    ROW_TO_PROCESS, TO_PROCESS,
+    ROW_TO_PROCESS, ROW_TO_PROCESSES, TO_PROCESS,
     board::Board,
+    culprits,
     metrics::{
         CONTEXTS, CPU_THROTTLED, CPU_WAIT, DEOPTS, DRAIN, DRAIN_OBSERVED, FINDING, GC, HEAP_LIMIT, HEAP_USED,
         LATE_HANDLERS, LOGGING, MEMORY_LIMIT, POOL_QUEUE, POOL_TASKS, POOL_WAIT, REJECTIONS, RSS,
@@ -33,6 +34,7 @@ pub(super) fn board() -> Board {
                 "Event loop",
                 vec![heat_map(), causes(), stalls(), utilization(), cpu_wait(), turns(), longest()],
             ),
+            ("Culprits", vec![culprits(), culprits_over_time()]),
             (
                 "Memory and garbage collection",
                 vec![gc_share(), pauses(), heap(), heap_of_limit(), rss(), rss_of_limit()],
@@ -173,6 +175,26 @@ fn stalls() -> Panel {
     )
     .width(6)
     .query("{{nodeprobe_stall_cause}}", sum("nodeprobe_stall_cause", &rate(&format!("{STALL}_count"), MAIN)))
+}
+
+fn culprits() -> Panel {
+    culprits::table(
+        "The ten functions that stalled the event loops most in the time shown, over all processes: the whole time of the turns of at \
+         least 50 ms that each is to blame for. Stalls of which nobody is known to be to blame are in none. A click on its name leads to \
+         the processes.",
+        &[("service_name", "Service", 140)],
+    )
+    .link("Open the processes", ROW_TO_PROCESSES)
+}
+
+fn culprits_over_time() -> Panel {
+    culprits::over_time(
+        "Share of the time of each process in stalls that a function is to blame for: since when it stalls, and where. The first stall \
+         of a function has no rate yet; the table has it.",
+        INSTANCE,
+        "{{code_function_name}} {{service_instance_id}}",
+    )
+    .link("Open the process", TO_PROCESS)
 }
 
 fn gc_share() -> Panel {

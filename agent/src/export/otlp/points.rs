@@ -17,7 +17,7 @@ use crate::{
     export::families::{Attributes, Number},
     model::{
         Histogram,
-        catalog::{Attribute, Instrument, Metric},
+        catalog::{Attribute, Instrument, Metric, OVERFLOW},
         histogram::bucket_lower_s,
     },
 };
@@ -48,15 +48,20 @@ fn unix_nanos(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn key_values(attributes: &[(Attribute, &'static str)]) -> Vec<KeyValue> {
+fn key_values(attributes: &[(Attribute, &str)]) -> Vec<KeyValue> {
     attributes
         .iter()
         .map(|(attribute, value)| KeyValue {
             key: attribute.key.to_owned(),
-            value: Some(AnyValue { value: Some(Any::StringValue((*value).to_owned())) }),
+            value: Some(AnyValue { value: Some(any(*attribute, value)) }),
             ..KeyValue::default()
         })
         .collect()
+}
+
+fn any(attribute: Attribute, value: &str) -> Any {
+    // The one that is no text.
+    if attribute == OVERFLOW { Any::BoolValue(true) } else { Any::StringValue(value.to_owned()) }
 }
 
 fn value(number: Number) -> Value {
@@ -77,7 +82,7 @@ fn metric(metric: &Metric, data: Data) -> OtlpMetric {
 }
 
 /// A counter, up-down counter or gauge.
-pub(super) fn numbers(of: &Metric, span: Span, points: &[(Attributes, Number)]) -> OtlpMetric {
+pub(super) fn numbers(of: &Metric, span: Span, points: &[(Attributes<'_>, Number)]) -> OtlpMetric {
     let (start, end) = span.nanos();
     // The temporality preference leaves up-down counters cumulative; a gauge has no start.
     let data_points = points
@@ -106,7 +111,7 @@ pub(super) fn histograms(
     of: &Metric,
     shape: HistogramAggregation,
     span: Span,
-    points: &[(Attributes, &Histogram)],
+    points: &[(Attributes<'_>, &Histogram)],
 ) -> OtlpMetric {
     let aggregation_temporality = span.temporality();
     let data = match shape {
@@ -129,7 +134,7 @@ fn max(histogram: &Histogram, span: Span) -> Option<f64> {
 
 fn explicit(
     of: &Metric,
-    attributes: &[(Attribute, &'static str)],
+    attributes: &[(Attribute, &str)],
     histogram: &Histogram,
     span: Span,
 ) -> HistogramDataPoint {
@@ -152,7 +157,7 @@ fn explicit(
 /// Slot 0 also holds everything shorter than its lower bound, which is what OTLP's zero bucket is for.
 #[expect(clippy::cast_possible_wrap, reason = "a slot is below EXPONENTIAL_LEN, a few hundred")]
 fn exponential(
-    attributes: &[(Attribute, &'static str)],
+    attributes: &[(Attribute, &str)],
     histogram: &Histogram,
     span: Span,
 ) -> ExponentialHistogramDataPoint {

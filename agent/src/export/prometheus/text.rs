@@ -157,7 +157,7 @@ fn shown(number: Number) -> String {
     }
 }
 
-fn with(labels: &str, attributes: &Attributes) -> String {
+fn with(labels: &str, attributes: &Attributes<'_>) -> String {
     let mut labels = labels.to_owned();
     for (attribute, value) in attributes {
         push_label(&mut labels, &label_name(attribute.key), value);

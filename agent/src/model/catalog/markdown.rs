@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{ALL, Instrument, Metric, PROMOTED, PROMOTED_OF_AGENT, Stability, Subject};
+use super::{
+    ALL, CULPRITS_MAX, Instrument, Metric, PROMOTED, PROMOTED_OF_AGENT, Stability, Subject, most_series,
+};
 
 const HEAD: &str = "\
 <!-- Generated from agent/src/model/catalog.rs; do not edit. -->
@@ -10,7 +12,8 @@ const HEAD: &str = "\
 # Metrics
 
 What `nodeprobe run` exports by OTLP, and what its [page for Prometheus](#the-page-for-prometheus) says. Every observed Node.js process is a Resource of its own; its metrics carry
-only the attributes below, whose values are closed sets, so the number of series per process is bounded.
+only the attributes below. Their values are closed sets, but for the functions that stalls are blamed on and their files, of which
+there is a limit; so [the number of series](#how-many-series) per process is bounded.
 
 Sums and histograms are cumulative unless `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` says otherwise, and
 count from the moment nodeprobe began to observe the process (`process.cpu.time`: from the start of the process).
@@ -26,6 +29,20 @@ A process that ends is exported once more with its final values and never again.
 has no values; `nodeprobe.signal.available` is 0 then.
 
 The Prometheus name is the one after the default translation (`UnderscoreEscapingWithSuffixes`).
+";
+
+const SERIES: &str = "
+## How many series
+
+A process has at most %MAIN% series in Prometheus, and %BOTH% if it ever had worker threads: these are summed, so how many there are
+does not matter. `target_info` is one more. Most of it is buckets, and few processes have them all: a cause has its histogram of
+stalls from the first stall on that it leads, a stream has series for what it was connected to, and what cannot be observed has
+none.
+
+Of `nodeprobe.eventloop.stall.culprit.time` a process has at most %CULPRITS% series, one for each of the first %CULPRITS% functions that stalls
+are blamed on (those of the main thread and of workers apart), and one more for all that come later, which has
+`otel.metric.overflow` = `true` and no other attribute. They stay for as long as the process lives. Names and paths are cut after 255 characters. `--no-stacks` leaves them out: without stacks nobody is to
+blame.
 ";
 
 const RESOURCE: &str = "
@@ -67,8 +84,11 @@ outside, with the kubeconfig; `off` never.
 
 What the process says of itself always goes first. Names come within a second or two of the start of a container; until then, and
 for new pods while the API does not answer, a process is exported under its own. Once a container is known its names stay, whatever
-becomes of the pod. The number of series is that of processes times the closed sets above; nothing here adds to it.
+becomes of the pod. The number of series is that of processes times [what one has](#how-many-series); nothing here adds to it.
 ";
+
+/// In place of the values of an attribute that has no closed set.
+const OPEN: &str = "what the process calls it; [not many](#how-many-series)";
 
 const LOGS: &str = "
 ## Stalls as log records
@@ -209,6 +229,7 @@ pub fn markdown() -> String {
     }
     attributes(&mut text);
     bounds(&mut text);
+    text.push_str(&series());
     text.push_str(RESOURCE);
     text.push_str(LOGS);
     text.push_str(
@@ -229,6 +250,12 @@ fn labels(keys: &[&str]) -> String {
 fn of_the_conventions() -> String {
     let found = ALL.iter().filter(|metric| metric.is_of_the_conventions());
     found.map(|metric| format!("`{}`", metric.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn series() -> String {
+    let numbers = [("%MAIN%", most_series(1)), ("%BOTH%", most_series(2)), ("%CULPRITS%", CULPRITS_MAX)];
+    let filled = |text: String, (name, number): (&str, usize)| text.replace(name, &number.to_string());
+    numbers.into_iter().fold(SERIES.to_owned(), filled)
 }
 
 fn row(text: &mut String, metric: &Metric) {
@@ -262,7 +289,8 @@ fn attributes(text: &mut String) {
         if !seen.contains(&attribute.key) {
             seen.push(attribute.key);
             let values: Vec<String> = attribute.values.iter().map(|v| format!("`{v}`")).collect();
-            push(text, format_args!("| `{}` | {} |\n", attribute.key, values.join(", ")));
+            let values = if values.is_empty() { OPEN.to_owned() } else { values.join(", ") };
+            push(text, format_args!("| `{}` | {values} |\n", attribute.key));
         }
     }
 }

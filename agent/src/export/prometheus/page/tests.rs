@@ -8,10 +8,13 @@ use std::{collections::BTreeSet, time::SystemTime};
 use super::*;
 use crate::{
     export::{
-        fixture::{SECOND, at, process, snapshot},
+        fixture::{MS, SECOND, at, blaming, process, snapshot, stall},
         otlp::{Overrides, config},
     },
-    model::{Process, catalog::ALL},
+    model::{
+        Cause, Process, Stall, StreamKind, ThreadKind,
+        catalog::{ALL, CULPRITS_MAX, most_series},
+    },
 };
 
 fn page() -> Page {
@@ -64,7 +67,7 @@ fn calling_itself_the_same(pid: u32, observed_s: u64) -> Process {
 fn every_metric_of_the_catalogue_is_on_the_page() {
     for format in Format::ALL {
         let page = page();
-        page.observe(&snapshot(at(60), vec![process(7)]));
+        page.observe(&blaming(at(60), vec![process(7)]));
         let text = page.render(format);
         for metric in ALL {
             let name = metric.prometheus_name();
@@ -195,4 +198,72 @@ fn utilization_is_that_between_two_scrapes() {
     idle.threads[0].idle_ns += 2 * SECOND;
     assert_eq!(value(&scrape(&page, at(62), vec![idle.clone()]), name, &main), 0.0);
     assert_eq!(samples(&scrape(&page, at(62), vec![idle]), name, &main).len(), 0, "no time passed");
+}
+
+/// A process as it comes to have every series there is: every kind of stream, stalls led by every cause, too many culprits.
+fn with_everything(page: &Page, threads: &[ThreadKind]) -> usize {
+    let mut subject = process(7);
+    subject.threads.truncate(threads.len());
+    // Connected to nothing that is known, and then to one kind after the other.
+    let kinds = [StreamKind::File, StreamKind::Pipe, StreamKind::Tty, StreamKind::Socket].map(Some);
+    for (kind, time_s) in [None].into_iter().chain(kinds).zip(60..) {
+        for stream in [&mut subject.stdout, &mut subject.stderr] {
+            stream.kind = kind;
+            stream.writes += 1;
+        }
+        page.observe(&snapshot(at(time_s), vec![subject.clone()]));
+    }
+    let led_by = |thread, cause| Stall {
+        causes: [(cause, 200 * MS)].into_iter().collect(),
+        culprit: None,
+        ..stall(&subject, thread, "")
+    };
+    let led = threads.iter().flat_map(|thread| Cause::ALL.map(|cause| led_by(*thread, cause)));
+    let blamed = threads.iter().flat_map(|thread| {
+        (0..=CULPRITS_MAX).map(|number| stall(&subject, *thread, &format!("handler{number}")))
+    });
+    let stalls = led.chain(blamed).collect();
+    page.observe(&Snapshot { stalls, ..snapshot(at(70), vec![subject.clone()]) });
+    let text = page.render(Format::Text);
+    let all: Vec<&str> = series(&text).into_iter().filter(|series| series.contains("instance-7")).collect();
+    assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len(), "no series twice");
+    all.iter().filter(|series| !series.starts_with("target_info")).count()
+}
+
+#[test]
+fn a_process_with_everything_has_as_many_series_as_is_documented() {
+    let both = [ThreadKind::Main, ThreadKind::Worker];
+    let counted = [&both[..1], &both[..]].map(|threads| with_everything(&page(), threads));
+    assert_eq!(counted, [most_series(1), most_series(2)]);
+    let [main, both] = counted;
+    let documented = include_str!("../../../../../docs/metrics.md");
+    let sentence = format!(
+        "A process has at most {main} series in Prometheus, and {both} if it ever had worker threads"
+    );
+    assert!(documented.contains(&sentence), "{sentence}");
+}
+
+#[test]
+fn a_culprit_has_labels_of_its_function_and_file_and_the_others_one_that_says_so() {
+    let page = page();
+    let name = "nodeprobe_eventloop_stall_culprit_time_seconds_total";
+    page.observe(&snapshot(at(60), vec![process(7)]));
+    assert_eq!(samples(&page.render(Format::Text), name, &[]).len(), 0, "nobody is to blame");
+    page.observe(&blaming(at(61), vec![process(7)]));
+    let blamed = [
+        "shop-7\"",
+        "nodeprobe_thread_type=\"main\"",
+        "code_function_name=\"hash\"",
+        "code_file_path=\"/srv/shop/auth.js\"",
+    ];
+    assert_eq!(value(&page.render(Format::Text), name, &blamed), 0.2);
+    let hostile = |number| stall(&process(7), ThreadKind::Main, &format!("\"}} {number}\nup{{\\"));
+    let stalls = (0..50).map(hostile).collect();
+    page.observe(&Snapshot { stalls, ..snapshot(at(62), vec![process(7)]) });
+    let text = page.render(Format::Text);
+    assert_eq!(value(&text, name, &["code_function_name=\"\\\"} 7\u{fffd}up{\\\\\""]), 0.2);
+    // One of the twenty is `hash`, so 31 of 50 are left.
+    let (labels, rest) = samples(&text, name, &["otel_metric_overflow=\"true\""])[0];
+    assert!((rest - 31.0 * 0.2).abs() < 1e-9 && !labels.contains("code_"), "{labels} {rest}");
+    assert_eq!(samples(&text, name, &[]).len(), CULPRITS_MAX + 1);
 }

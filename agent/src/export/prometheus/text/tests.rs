@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-fn number(metric: &'static Metric, attributes: Attributes, number: Number) -> Family<'static> {
+fn number(metric: &'static Metric, attributes: Attributes<'static>, number: Number) -> Family<'static> {
     Family::numbers(metric, Since::Counters, [(attributes, number)]).unwrap()
 }
 

@@ -78,8 +78,11 @@ fn sockets(minute: &History, palette: &Palette) -> Vec<Line<'static>> {
         let Backlog { fd, peer, age_ns, .. } = backlog;
         let age_s = *age_ns as f64 / 1e9;
         let peer = peer.as_deref().map_or_else(|| format!("descriptor {fd}"), |peer| palette.text(peer, 48));
-        let text =
-            format!("{peer} full for {}, {} in its queue", duration(age_s), or_unknown(backlog.known_bytes(), bytes));
+        let text = format!(
+            "{peer} full for {}, {} in its queue",
+            duration(age_s),
+            or_unknown(backlog.known_bytes(), bytes)
+        );
         lines.push(line(
             "full socket",
             &text,

@@ -1,12 +1,13 @@
 //! What is added up, from one snapshot to the next and from one export to the next.
 
-use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric::Data};
 
 use super::{
     CpuPeriods, Exporter, Process, State, StreamKind, Temporality, ThreadKind, attribute,
-    fixture::{MS, SECOND, at, busy_thread, process, snapshot, synchronous, thread, turns},
-    point, points,
+    fixture::{MS, SECOND, at, blaming, busy_thread, process, snapshot, stall, synchronous, thread, turns},
+    labels, point, points,
 };
+use crate::model::{Snapshot, catalog::CULPRITS_MAX};
 
 #[test]
 fn cumulative_values_count_from_the_begin_of_observation() {
@@ -289,4 +290,51 @@ fn bytes_belong_to_what_the_stream_was_when_they_were_written() {
     let closed = exporter.export_one(at(40), subject, true);
     assert_eq!(point(&closed, "nodeprobe.stdio.io", &["stdout", "file"]).value, 11.0);
     assert_eq!(points(&closed, "nodeprobe.stdio.io", &["unknown"]), []);
+}
+
+#[test]
+fn stalled_time_is_told_by_culprit_for_as_long_as_the_process_lives() {
+    const NAME: &str = "nodeprobe.eventloop.stall.culprit.time";
+    let mut exporter = Exporter::new(Temporality::Cumulative);
+    assert_eq!(points(&exporter.export_one(at(20), process(7), true), NAME, &[]), [], "nobody is to blame");
+    let blamed = exporter.export_snapshot(&blaming(at(30), vec![process(7), process(100)]), true);
+    let wanted = ["main", "hash", "/srv/shop/auth.js"];
+    for of_one in &blamed {
+        let time = point(of_one, NAME, &wanted);
+        assert_eq!((time.value, time.start_s, time.end_s), (0.2, 10, 30), "its own stall, and no other's");
+        assert_eq!(time.temporality, Some(AggregationTemporality::Cumulative));
+    }
+    let ended = Process { exited: true, ..process(7) };
+    let last = exporter.export(at(40), vec![ended], true);
+    assert_eq!(point(&last[0], NAME, &wanted).value, 0.2);
+}
+
+#[test]
+fn culprits_beyond_the_limit_are_one_series_that_says_so() {
+    const NAME: &str = "nodeprobe.eventloop.stall.culprit.time";
+    let mut exporter = Exporter::new(Temporality::Delta);
+    let of = |number: usize| stall(&process(7), ThreadKind::Main, &format!("handler{number}"));
+    let stalls = (0..=CULPRITS_MAX + 4).map(of).collect();
+    let snapshot_of = |time, stalls| Snapshot { stalls, ..snapshot(time, vec![process(7)]) };
+    let first = exporter.export_snapshot(&snapshot_of(at(20), stalls), true).remove(0);
+    assert_eq!(points(&first, NAME, &[]).len(), CULPRITS_MAX + 1);
+    // A boolean and nothing else, as in every SDK.
+    let overflow = |of: &_| point(of, NAME, &["Some(BoolValue(true))"]).value;
+    assert_eq!(overflow(&first), 1.0, "five of 200 ms");
+    let metric = first.scope_metrics[0].metrics.iter().find(|metric| metric.name == NAME).unwrap();
+    let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
+    let keys: Vec<_> = sum.data_points.iter().map(|point| labels(&point.attributes)).collect();
+    assert_eq!(
+        keys.iter().filter(|labels| labels[0].0 == "otel.metric.overflow" && labels.len() == 1).count(),
+        1
+    );
+    // In each interval the same ones have a series of their own, or a process would have any number in a day.
+    let second =
+        exporter.export_snapshot(&snapshot_of(at(35), vec![of(3), of(CULPRITS_MAX + 9)]), true).remove(0);
+    assert_eq!(points(&second, NAME, &[]).len(), CULPRITS_MAX + 1);
+    assert_eq!(
+        (point(&second, NAME, &["handler3"]).value, point(&second, NAME, &["handler4"]).value),
+        (0.2, 0.0)
+    );
+    assert_eq!(overflow(&second), 0.2);
 }
