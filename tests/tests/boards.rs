@@ -104,19 +104,19 @@ fn a_culprit_counts_from_zero_where_it_was_not_there_at_the_begin_of_the_time_sh
         let labels = format!("service_name=\"shop\", service_instance_id=\"{instance}\", {labels}");
         json!({"series": format!("{METRIC}{{{labels}}}"), "values": values})
     });
-    let sample = |labels: &str, seconds: f64| json!({"labels": format!("{{service_name=\"shop\", {labels}}}"), "value": seconds});
+    let stalled = |labels: &str, seconds: f64| json!({"labels": format!("{{service_name=\"shop\", {labels}}}"), "value": seconds});
     let expected = [
-        sample(&of("render"), 60.0 + 3.0),
-        sample(&of("hash"), 2.0),
-        sample(&of("report"), 4.0),
-        sample(&of("sort"), 5.0),
-        sample("code_function_name=\"(all others)\"", 22.0),
+        stalled(&of("render"), 60.0 + 3.0),
+        stalled(&of("hash"), 2.0),
+        stalled(&of("report"), 4.0),
+        stalled(&of("sort"), 5.0),
+        stalled("code_function_name=\"(all others)\"", 22.0),
     ];
     let asked = json!([{"expr": filled(expression), "eval_time": "120m", "exp_samples": expected}]);
-    let test = json!({"interval": "1m", "input_series": series, "promql_expr_test": asked});
+    let case = json!({"interval": "1m", "input_series": series, "promql_expr_test": asked});
     let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
     // JSON is YAML, too.
-    let text = json!({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}).to_string();
+    let text = json!({"rule_files": [], "evaluation_interval": "1m", "tests": [case]}).to_string();
     fs::write(directory.path().join("culprits.yaml"), text).expect("a file can be written");
     run(&promtool, &["test", "rules", "culprits.yaml"], directory.path());
 }

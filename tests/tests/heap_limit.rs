@@ -89,8 +89,7 @@ fn young_generation_mib(major: u32, (flags, _, container_mib): Settings) -> u64 
     // Before 20 it looks only at where a container sees its own group. A host that runs these tests has more than 4 GiB.
     let memory_mib = container_mib.filter(|_| major >= 20).unwrap_or(u64::MAX);
     let semi_space_mib = match major {
-        ..=22 if memory_mib <= 512 => 1,
-        24 if memory_mib <= 512 => 1,
+        ..=24 if memory_mib <= 512 => 1,
         ..=22 => (memory_mib / 256).min(16),
         24 => (memory_mib / 64).min(64),
         _ => (memory_mib / 128).min(32),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 on_one_node!(Node::of_major(22) => the_page_shows_what_is_wrong_and_since_when);
+on_one_node!(Node::of_major(22) => the_page_tells_who_allocates);
 on_one_node!(Node::of_major(24) => names_that_look_like_markup_stay_text);
 on_one_node!(Node::of_major(20) => a_file_that_cannot_be_had_is_told_before_anything_is_watched);
 
@@ -30,6 +31,7 @@ const ASK: &str = "
         state: root.dataset.state, errors: root.dataset.errors, first_error: root.dataset.firstError ?? null,
         background: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
         findings: all('[data-finding]').map((finding) => finding.dataset.finding),
+        allocates: all('[data-allocates]').map((row) => [row.dataset.allocates, row.innerText]),
         culprits: all('[data-culprit]').map((culprit) => culprit.textContent),
         cells: all('svg rect.cell').length, stalls: all('svg rect.stall').length, curves: all('svg path.curve').length,
         frames: all('svg.flame g.frame').map((frame) => frame.dataset.function),
@@ -117,6 +119,30 @@ fn the_page_shows_what_is_wrong_and_since_when(node: &Node) {
     assert!(has(&zoomed["frames"], "hashPassword"), "{zoomed:#}");
     assert!(zoomed["text"].as_str().is_some_and(|text| text.contains("stall at ")), "{zoomed:#}");
     assert_eq!(zoomed["scripts"], light["scripts"]);
+}
+
+fn the_page_tells_who_allocates(node: &Node) {
+    if let Err(reason) = browser::is_there() {
+        return skip(&reason);
+    }
+    let workload = Workload::plan(node, "failure-modes/gc-pressure.js").start();
+    let ready = workload.wait_for("ready");
+    let path = ready["path"].as_str().expect("it says what to ask for");
+    let load = Load::start(number(&ready, "port") as u16, path, number(&ready, "rate"), 4);
+    let (page, output) = Page::of(&workload);
+    drop(load);
+    let json = output.json();
+    let told = &json["processes"][0]["allocations"][0];
+    let shown = &page.ask(Scheme::Light, "")["allocates"][0];
+    assert_eq!(shown[0], told["function"], "{told:#}");
+    assert!(shown[1].as_str().is_some_and(|row| row.contains("MiB/s")), "{shown:#}; {told:#}");
+    let findings = json["processes"][0]["findings"].as_array().expect("findings are a list");
+    let found = findings.iter().find(|finding| finding["id"] == "gc-pressure");
+    let found = found.unwrap_or_else(|| panic!("no gc-pressure in {json:#}"));
+    assert_eq!(found["culprit"]["function"], told["function"], "{found:#}");
+    let per_s = number(&found["evidence"], "allocated_by_culprit_bytes_per_s");
+    let of_list = number(told, "bytes") / number(&json["processes"][0], "window_s");
+    assert!((per_s / of_list - 1.0).abs() < 0.01, "{per_s} and {of_list} bytes a second");
 }
 
 fn names_that_look_like_markup_stay_text(node: &Node) {

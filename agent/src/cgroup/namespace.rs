@@ -101,7 +101,7 @@ pub fn mount(mountinfo: &str, directory: &str, hierarchy: Hierarchy) -> Option<M
         is_meant.then(|| Mount { directory: at.to_owned(), depth })
     };
     // A later one at the same place covers the ones before.
-    mountinfo.lines().filter_map(of_line).last()
+    mountinfo.lines().rev().find_map(of_line)
 }
 
 /// The path of a process's group in a hierarchy, without slashes at its ends; `None`: it is not below the root of the namespace.

@@ -18,7 +18,7 @@ const DIRECTORIES_MAX: usize = 20_000;
 /// The text of `mountinfo`, or the list of processes of a group.
 const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// A search that found nothing is done again after this: the agent may have been moved, or a group have gone meanwhile.
-const AGAIN: Duration = Duration::from_secs(300);
+const AGAIN: Duration = Duration::from_mins(5);
 
 /// Of this process. Looked for once: a namespace stays where it is for as long as a process is in it.
 pub(super) fn roots() -> Arc<Roots> {
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_shows_in_a_namespace_is_understood() {
-        const SCRIPT: &str = r#"for group in $1; do echo $$ > $group/cgroup.procs; done
+        const SCRIPT: &str = r"for group in $1; do echo $$ > $group/cgroup.procs; done
             exec unshare --cgroup sh -c 'cat /proc/self/mountinfo > mountinfo && cat /proc/self/cgroup > cgroup &&
-            echo ready && exec sleep 60'"#;
+            echo ready && exec sleep 60'";
         let name = format!("nodeprobe-unit-{}/inner", std::process::id());
         let mounts = ["", "unified", "memory"].map(|mount| Path::new("/sys/fs/cgroup").join(mount));
         let groups = mounts.iter().filter(|mount| mount.join("cgroup.procs").exists());

@@ -10,7 +10,8 @@ use serde::{Serialize, Serializer};
 
 use super::{
     ListingFormat,
-    document::{AllocationReport, CulpritReport, SignalReport, is_observed, of_signals, text},
+    allocations::AllocationReport,
+    document::{CulpritReport, SignalReport, is_observed, of_signals, text},
     quantity,
     startup::StartupReport,
     timestamp, to_json,

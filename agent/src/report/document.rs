@@ -9,20 +9,18 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    allocations::{self, AllocationReport},
     printable,
     startup::{CompileReport, StartupReport},
     timestamp,
 };
 use crate::model::{
-    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, HostCpu, Interval, Occasion, Pauses,
-    Pool, PoolWork, Signal, Stdio,
+    AsyncContext, Availability, Backlog, Causes, Culprit, Histogram, HostCpu, Interval, Pauses, Pool,
+    PoolWork, Signal, Stdio,
     interval::{Microtasks, ProcessInterval, ThreadInterval},
     queue::POOL_NAMES,
 };
-use crate::stack::{
-    allocations::{Allocation, allocations},
-    logging::logging,
-};
+use crate::stack::logging::logging;
 
 /// Names are bounded where they are read; this bounds what a mistake there could cost.
 const MAX_NAME_COLUMNS: usize = 256;
@@ -107,26 +105,6 @@ pub struct HeapReport {
     pub limit_bytes: Option<u64>,
     /// Between collections of which the later one ended in the interval.
     pub allocated_bytes: Option<u64>,
-}
-
-/// A function that allocates: its share of all that was sampled, and the bytes that are by what was allocated in all.
-#[derive(Clone, Debug, Serialize)]
-pub struct AllocationReport {
-    #[serde(flatten)]
-    pub culprit: CulpritReport,
-    pub ratio: f64,
-    /// `null`: no two collections told how much was allocated.
-    pub bytes: Option<u64>,
-}
-
-impl From<&Allocation> for AllocationReport {
-    fn from(allocation: &Allocation) -> Self {
-        Self {
-            culprit: CulpritReport::from(&allocation.culprit),
-            ratio: (allocation.ratio * 1e6).round() / 1e6,
-            bytes: allocation.bytes.map(|bytes| bytes.round() as u64),
-        }
-    }
 }
 
 /// `"ok"` or `{"unavailable": "why"}`.
@@ -375,7 +353,7 @@ fn of_process(process: &ProcessInterval, interval: &Interval) -> ProcessReport {
                 major: of_pauses(&process.major, gc_observed),
             },
         },
-        allocations: gc_observed.then(|| of_allocations(process, interval)),
+        allocations: gc_observed.then(|| allocations::of_process(process, interval)),
         rejections: RejectionsReport {
             unhandled: rejections_observed.then_some(process.rejections.unhandled),
             handled_late: rejections_observed.then_some(process.rejections.handled_late),
@@ -425,14 +403,6 @@ fn of_pauses(pauses: &Pauses, observed: bool) -> PausesReport {
         p99_s: quantile_s(durations, 0.99).filter(|_| observed),
         max_s: max_s(durations).filter(|_| observed),
     }
-}
-
-fn of_allocations(process: &ProcessInterval, interval: &Interval) -> Vec<AllocationReport> {
-    let taken = interval
-        .occasions
-        .iter()
-        .filter(|taken| (taken.process, taken.occasion) == (process.id, Occasion::Allocation));
-    allocations(taken, process.allocated_bytes).iter().map(AllocationReport::from).collect()
 }
 
 fn of_pool(pool: &Pool, observed: bool) -> PoolReport {

@@ -3,6 +3,7 @@
 //! Architecture invariant: reads the model only, and writes to nothing but the sink it is given.
 #![forbid(unsafe_code)]
 
+pub mod allocations;
 mod csv;
 pub mod diagnosis;
 pub mod document;

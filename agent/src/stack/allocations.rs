@@ -26,13 +26,16 @@ pub struct Allocation {
     pub bytes: Option<f64>,
 }
 
+/// Its name and its script.
+type Function<'a> = (&'a str, Option<&'a str>);
+
 /// The functions that allocate most, most first. `taken`: stacks of allocations alone; `allocated_bytes`: in the same time.
 pub fn allocations<'a>(
     taken: impl Iterator<Item = &'a OccasionStack>,
     allocated_bytes: Option<u64>,
 ) -> Vec<Allocation> {
     let mut all = 0_u64;
-    let mut by_function: BTreeMap<(&str, Option<&str>), Vec<(Culprit, u64)>> = BTreeMap::new();
+    let mut by_function: BTreeMap<Function<'_>, Vec<(Culprit, u64)>> = BTreeMap::new();
     for OccasionStack { stack, count, .. } in taken {
         all = all.saturating_add(*count);
         if let Some(frame) = stack.frames.iter().find(|frame| frame.kind == FrameKind::JavaScript) {

@@ -24,9 +24,8 @@ pub(super) fn table(description: &'static str, labels: &[(&str, &'static str, u6
     for (name, heading, width) in labels {
         table = table.label(name, heading, *width);
     }
-    let labels: String = labels.iter().map(|(name, ..)| format!("{name}, ")).collect();
-    let stalled =
-        sum(&format!("{labels}{FUNCTION}, {FILE}, {THREAD}"), &named(&growth(STALL_CULPRIT_TIME, "")));
+    let names: Vec<&str> = labels.iter().map(|(name, ..)| *name).chain([FUNCTION, FILE, THREAD]).collect();
+    let stalled = sum(&names.join(", "), &named(&growth(STALL_CULPRIT_TIME, "")));
     table.label(THREAD, "Thread", 80).label(FILE, "File", 0).label(FUNCTION, "Function", 200).column(
         "Stalled",
         "s",

@@ -67,9 +67,12 @@ mod tests {
         Stall { thread, culprit, ..sample::stall(&process, 0, duration_ms * MS) }
     }
 
-    /// Function, file and milliseconds; `None` for the others.
-    fn summary(culprits: &Culprits) -> Vec<(Option<(&str, Option<&str>)>, u64)> {
-        fn name(blamed: &Blamed) -> (&str, Option<&str>) {
+    /// A function and its file.
+    type Name<'a> = (&'a str, Option<&'a str>);
+
+    /// With milliseconds; no name: the others.
+    fn summary(culprits: &Culprits) -> Vec<(Option<Name<'_>>, u64)> {
+        fn name(blamed: &Blamed) -> Name<'_> {
             (&blamed.function, blamed.file.as_deref())
         }
         culprits.iter().map(|(blamed, ns)| (blamed.map(name), ns / MS)).collect()

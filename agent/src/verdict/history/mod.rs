@@ -64,7 +64,8 @@ struct Seen {
     gc_ns: u64,
     gc_pauses: u64,
     gc_longest_ns: u64,
-    gc_durations: Histogram,
+    /// `None` without a pause: it takes memory.
+    gc_durations: Option<Histogram>,
     long_pauses: u64,
     stdio: [Stream; 2],
     run_delay_ns: Option<u64>,
@@ -150,10 +151,12 @@ impl History {
             }
         }
         for pauses in main.into_iter().flat_map(|main| [&main.minor, &main.major]) {
-            seen.gc_durations.merge(&pauses.durations);
             seen.gc_ns += pauses.durations.sum_ns;
             seen.gc_pauses += pauses.durations.count;
             seen.gc_longest_ns = seen.gc_longest_ns.max(pauses.durations.interval_max_ns.unwrap_or(0));
+            if pauses.durations.count > 0 {
+                seen.gc_durations.get_or_insert_default().merge(&pauses.durations);
+            }
         }
         let long_ns = (super::thresholds::GC_LONG_PAUSE_S * 1e9) as u64;
         let long =

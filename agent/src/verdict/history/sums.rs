@@ -26,7 +26,7 @@ impl History {
     /// The time that one pause in a hundred exceeds, seconds; `None`: there was none.
     pub fn gc_pause_p99_s(&self) -> Option<f64> {
         let mut durations = Histogram::default();
-        self.seen.iter().for_each(|seen| durations.merge(&seen.gc_durations));
+        self.seen.iter().filter_map(|seen| seen.gc_durations.as_ref()).for_each(|of| durations.merge(of));
         durations.quantile_s(0.99)
     }
 
