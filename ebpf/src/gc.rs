@@ -106,7 +106,11 @@ pub(crate) fn new_page(ctx: ProbeContext) -> u32 {
     if let Some(thread) = target::current()
         && thread.gc_active == 0
     {
-        sample_allocation(&ctx, thread);
+        // Since V8 12 a collection leaves nothing that is set aside, so whoever allocates first after it comes here, having used
+        // up nothing: in a young generation of 2 MiB that was a tenth of all stacks. Before, one page in a collection is lost.
+        if core::mem::take(&mut thread.allocation_begins) == 0 {
+            sample_allocation(&ctx, thread);
+        }
     }
     0
 }
@@ -279,6 +283,7 @@ fn finish(thread: &mut ThreadRecord, kind: u32, duration_ns: u64) {
         thread.allocated_bytes += before.saturating_sub(thread.collected_to_bytes);
     }
     thread.collected_to_bytes = after;
+    thread.allocation_begins = 1;
     if after != 0 {
         thread.heap_used_bytes = after;
     }

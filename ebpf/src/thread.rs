@@ -219,8 +219,8 @@ wire_record! {
         pub allocation_sample_ns: u64,
         /// Of so many pages of the young generation one is sampled, at random.
         pub allocation_stride: u32,
-        /// Keeps the fields behind it at multiples of 8 bytes.
-        pub allocation_padding: u32,
+        /// No page has been set aside for allocating since the last collection.
+        pub allocation_begins: u32,
         /// Where and when a program of `rejections` or `deopts` ended last: a second attachment to one file hits again at once.
         pub hit_sp: u64,
         pub hit_ns: u64,
@@ -333,7 +333,7 @@ impl ThreadRecord {
         deopt_sample_ns: 0,
         allocation_sample_ns: 0,
         allocation_stride: 0,
-        allocation_padding: 0,
+        allocation_begins: 0,
         hit_sp: 0,
         hit_ns: 0,
         modules: [0; MODULE_KINDS],
