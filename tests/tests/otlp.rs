@@ -10,6 +10,7 @@ use nodeprobe_tests::{
     Node, Workload,
     agent::Daemon,
     collector::{Rotel, VictoriaMetrics, free_port, workspace_file},
+    cpu_quota::CpuQuota,
     memory_group::MemoryGroup,
     on_one_node,
     rotel_log::{Metric, Point},
@@ -40,6 +41,7 @@ struct Service {
     allocation: Workload,
     /// After the processes: it can be removed when they have ended.
     memory: Option<MemoryGroup>,
+    quota: Option<CpuQuota>,
 }
 
 impl Service {
@@ -50,8 +52,11 @@ impl Service {
         writes.wait_for("ready");
         let allocation = Workload::plan(node, "allocate.js").args(["main", "60"]).start_gated();
         let memory = MemoryGroup::of(block.pid(), MEMORY_LIMIT_BYTES).ok();
+        // More than it needs: there is an account, and it stays what it is.
+        let quota = CpuQuota::of(block.pid(), 4.0).ok();
         Self {
             memory,
+            quota,
             block,
             writes,
             _reader: SleepyReader::start(ours, Duration::from_millis(300)),
@@ -138,6 +143,10 @@ fn every_catalogue_metric_arrives(node: &Node, rotel: &Rotel, endpoint: &str, pr
     if service.memory.is_none() {
         skip("no cgroup with a limit of memory can be made: nothing to tell of it");
         catalogue.remove("nodeprobe.memory.limit");
+    }
+    if service.quota.is_none() {
+        skip("no cgroup with a quota can be made: nothing to tell of it");
+        catalogue.remove("nodeprobe.cpu.quota.periods");
     }
     assert!(catalogue.len() >= 8, "docs/metrics.md has no catalogue: {catalogue:?}");
     let missing = |metrics: &[Metric]| -> Vec<String> {

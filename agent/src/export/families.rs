@@ -250,7 +250,7 @@ fn queues<'a>(process: &'a ProcessState, families: &mut Vec<Family<'a>>) {
         let refused = process.counters.sockets_refused;
         families.extend(counters(&SOCKET_RETRIES, [(vec![], whole(refused))]));
         let waiting = SOCKET_QUEUE.values.iter().zip(process.backlog_bytes);
-        let waiting = waiting.map(|(name, bytes)| (vec![(SOCKET_QUEUE, *name)], whole(bytes)));
+        let waiting = waiting.filter_map(|(name, bytes)| Some((vec![(SOCKET_QUEUE, *name)], whole(bytes?))));
         families.extend(sizes(&SOCKET_BACKLOG, waiting));
     }
 }

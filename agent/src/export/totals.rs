@@ -25,9 +25,9 @@ use self::{
 use super::otlp::config::Temporality;
 use crate::{
     model::{
-        AsyncContext, Availability, Causes, CpuPeriods, CpuTime, Deopts, Histogram, Identity, Modules,
-        Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio, StreamKind,
-        Thread, ThreadKind, catalog, interval,
+        AsyncContext, Availability, Backlog, Causes, CpuPeriods, CpuTime, Deopts, Histogram, Identity,
+        Modules, Pauses, Pool, Process, ProcessId, Rejections, Signal, Snapshot, Stall, Startup, Stdio,
+        StreamKind, Thread, ThreadKind, catalog, interval,
     },
     stack::logging::logging,
     verdict::{Judge, Severity},
@@ -110,7 +110,7 @@ pub(super) struct ProcessState {
     /// Work that waits for libuv's pool.
     pub(super) pool_waiting: u64,
     /// Bytes that wait for full sockets, by `SOCKET_QUEUE`.
-    pub(super) backlog_bytes: [u64; 2],
+    pub(super) backlog_bytes: [Option<u64>; 2],
     pub(super) startup: Option<Arc<Startup>>,
     pub(super) memory_limit_bytes: Option<u64>,
     /// There was a period of a quota; groups without one have an account of it as well.
@@ -170,7 +170,7 @@ impl ProcessState {
             rss_bytes: None,
             heap_used_bytes: None,
             pool_waiting: 0,
-            backlog_bytes: [0; 2],
+            backlog_bytes: [Some(0); 2],
             startup: None,
             memory_limit_bytes: None,
             has_quota: false,
@@ -205,10 +205,14 @@ impl ProcessState {
         self.rss_bytes = process.rss_bytes.or(self.rss_bytes);
         self.heap_used_bytes = process.heap_used_bytes().or(self.heap_used_bytes);
         self.pool_waiting = process.threads.iter().map(|thread| thread.pool.waiting).sum();
-        let backlogs = process.backlogs.iter();
-        self.backlog_bytes = backlogs.fold([0; 2], |[kernel, libuv], backlog| {
-            [kernel + backlog.queued_bytes.unwrap_or(0), libuv + backlog.libuv_queued_bytes.unwrap_or(0)]
-        });
+        let backlogs = &process.backlogs;
+        // What is known of none of them is not 0.
+        let waiting = |of: fn(&Backlog) -> Option<u64>| {
+            let is_known = backlogs.is_empty() || backlogs.iter().any(|backlog| of(backlog).is_some());
+            is_known.then(|| backlogs.iter().filter_map(of).sum())
+        };
+        self.backlog_bytes =
+            [waiting(|backlog| backlog.queued_bytes), waiting(|backlog| backlog.libuv_queued_bytes)];
         self.memory_limit_bytes = process.group_memory.map(|memory| memory.limit_bytes);
         self.startup = process.startup.clone().or_else(|| self.startup.take());
         for turn in self.current_turn_ns.iter_mut().flatten() {

@@ -36,8 +36,10 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     };
     let sum = |of: fn(&Backlog) -> Option<u64>| backlogs.iter().filter_map(of).sum::<u64>() as f64;
     let (in_kernel, in_libuv) = (sum(|one| one.queued_bytes), sum(|one| one.libuv_queued_bytes));
+    let is_libuv_known = backlogs.iter().any(|one| one.libuv_queued_bytes.is_some());
+    let queue = if backlogs.len() == 1 { "its queue" } else { "their queues" };
     let summary = format!(
-        "{peer} reads more slowly than the process writes: its socket{others} has been full for {}, {} wait in its queue, and memory \
+        "{peer} reads more slowly than the process writes: its socket{others} has been full for {}, {} wait in {queue}, and memory \
          outside of the heap grows by {} per minute",
         duration(age_s),
         bytes(in_kernel + in_libuv),
@@ -47,10 +49,12 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("full_sockets", backlogs.len() as f64),
         ("full_since_s", age_s),
         ("kernel_queue_bytes", in_kernel),
-        ("libuv_queue_bytes", in_libuv),
         ("refused_writes_per_s", history.per_second(history.sockets_refused())),
         ("outside_heap_slope_bytes_per_s", slope),
     ];
+    if is_libuv_known {
+        evidence.push(("libuv_queue_bytes", in_libuv));
+    }
     if let Some(rss) = history.rss_bytes() {
         evidence.push(("rss_bytes", rss as f64));
     }

@@ -129,7 +129,8 @@ pub(super) fn cpu_wait<'a>(context: &Context<'a>) -> Option<Section<'a>> {
     // Groups without a quota have an account of it as well.
     let quota = process.cpu_throttled_ns.zip(process.cpu_periods).filter(|(_, periods)| periods.elapsed > 0);
     let quota = quota.and_then(|(throttled_ns, CpuPeriods { elapsed, throttled })| {
-        let share = share(throttled_ns)?;
+        // The kernel sums it over processors.
+        let share = share(throttled_ns)?.min(1.0);
         let text =
             format!("throttled {} %, in {throttled} of {elapsed} periods of its quota", percent(share));
         let level = Level::of(Some(share), THROTTLED.warning, THROTTLED.critical);
