@@ -150,8 +150,10 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     if compile.is_ok() {
         add_points(&mut points, v8, &[Hook::CompileEnd, Hook::CompileFunction, Hook::CompileModule]);
     }
-    // How much waits in libuv; without the symbol that alone is not known.
-    add_points(&mut points, libuv, &[Hook::StreamWrite]);
+    // How much waits in libuv; without the probe that alone is not known.
+    if node.is_some_and(|(_, node)| tries_to_write_first(node)) {
+        add_points(&mut points, libuv, &[Hook::StreamWrite]);
+    }
     // How a process ends.
     add_points(&mut points, node, &[Hook::UncaughtException, Hook::OutOfMemory]);
     add_points(&mut points, v8, &[Hook::NearHeapLimit]);
@@ -325,6 +327,14 @@ fn ends(node: Component<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether only what a socket has not taken at once reaches `uv_write2`. In the libuv of the first Node 16 `uv_try_write` went through
+/// it as well, so that every answer to a request would hit the probe.
+fn tries_to_write_first(node: &Binary) -> bool {
+    const FIRST: u32 = 18;
+    let major = node.node_version.as_deref().and_then(|version| version.split('.').next()?.parse().ok());
+    major.is_some_and(|major: u32| major >= FIRST)
 }
 
 fn deopts(v8: Component<'_>) -> Result<(), String> {

@@ -22,7 +22,7 @@ fn official(v8_major: u32) -> Binary {
     Binary {
         build_id: None,
         architecture: Architecture::X86_64,
-        node_version: None,
+        node_version: Some("24.21.0".to_owned()),
         v8_version: Some(v8(v8_major)),
         stripped: false,
         has: Roles { node: true, v8: true, libuv: true },
@@ -271,6 +271,16 @@ fn debian_takes_each_component_from_its_own_file() {
     compile: ok
     Some(Functions) Some(64) Some("file 1 0x400..0x480") Some(2)
     "#);
+}
+
+#[test]
+fn a_libuv_that_writes_everything_through_its_queue_is_not_asked_what_waits() {
+    let asked = |version: Option<&str>| {
+        let binary = Binary { node_version: version.map(str::to_owned), ..official(10) };
+        plan(&[&binary], true).points.iter().any(|point| point.hook == Hook::StreamWrite)
+    };
+    assert_eq!([Some("16.0.0"), Some("16.20.2"), Some("x"), None].map(asked), [false; 4]);
+    assert_eq!([Some("18.0.0"), Some("26.10.0")].map(asked), [true; 2]);
 }
 
 #[test]
