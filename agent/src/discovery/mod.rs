@@ -314,6 +314,8 @@ impl Discovery {
             "observing a process"
         );
         let mut target = Target::new(id, identity, Arc::new(signals), started, observed_since, from_start);
+        // From here on what its quota costs it counts, before the first snapshot.
+        target.quota_cost.add(procfs::cgroups::quota_account(process));
         target.looked_at_ns = looked_at_ns;
         target.begin_ns = exec_ns.unwrap_or(0);
         target.async_context = async_context;
