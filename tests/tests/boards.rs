@@ -78,7 +78,7 @@ fn filled(expression: &str) -> String {
 }
 
 /// In the hour that is shown: one that stalled in one process before and in another for the first time, one that stalled once, one
-/// that stalled before and not again, one whose process ended, one that nodeprobe began to count anew, and those beyond the limit.
+/// that stalled before and not again, one whose process ended, one that was not scraped when the hour began, one that nodeprobe began to count anew, and those beyond the limit.
 #[test]
 fn a_culprit_counts_from_zero_where_it_was_not_there_at_the_begin_of_the_time_shown() {
     const METRIC: &str = "nodeprobe_eventloop_stall_culprit_time_seconds_total";
@@ -97,6 +97,7 @@ fn a_culprit_counts_from_zero_where_it_was_not_there_at_the_begin_of_the_time_sh
         ("1", of("hash"), "_x100 2x20"),
         ("1", of("migrate"), "7x120"),
         ("1", of("report"), "_x70 4x20"),
+        ("1", of("parse"), "9x50 _x15 9x53"),
         ("1", of("sort"), "10x70 _x2 5x50"),
         ("1", "otel_metric_overflow=\"true\"".to_owned(), "_x100 2+1x20"),
     ];

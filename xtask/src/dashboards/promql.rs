@@ -33,11 +33,11 @@ pub(super) fn rate(metric: &str, more: &str) -> String {
 }
 
 /// Growth over the time that the board shows. A series that was not there at its begin counts from zero: it comes with its
-/// first value, and that is no growth to `increase`.
+/// first value, and that is no growth to `increase`. One that only was not scraped then was there within the hour before.
 pub(super) fn growth(metric: &str, more: &str) -> String {
     let series = select(metric, more);
     format!(
-        "((last_over_time({series}[$__range]) unless {series} offset $__range) or increase({series}[$__range]))"
+        "((last_over_time({series}[$__range]) unless last_over_time({series}[1h] offset $__range)) or increase({series}[$__range]))"
     )
 }
 
