@@ -12,6 +12,7 @@ pub mod printable;
 pub mod profile;
 mod ps;
 pub mod quantity;
+pub mod queues;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod stall;
