@@ -88,11 +88,17 @@ impl Watch {
     }
 }
 
+/// What is told of a process.
+#[track_caller]
+pub fn process(diagnosis: &Value, pid: u32) -> &Value {
+    let processes = diagnosis["processes"].as_array().expect("processes are a list");
+    let process = processes.iter().find(|process| process["pid"] == pid);
+    process.unwrap_or_else(|| panic!("{pid} is not in the diagnosis: {diagnosis:#}"))
+}
+
 /// What was found in a process under an id.
 #[track_caller]
 pub fn finding<'a>(diagnosis: &'a Value, pid: u32, id: &str) -> Option<&'a Value> {
-    let processes = diagnosis["processes"].as_array().expect("processes are a list");
-    let process = processes.iter().find(|process| process["pid"] == pid);
-    let process = process.unwrap_or_else(|| panic!("{pid} is not in the diagnosis: {diagnosis:#}"));
+    let process = process(diagnosis, pid);
     process["findings"].as_array().expect("findings are a list").iter().find(|finding| finding["id"] == id)
 }

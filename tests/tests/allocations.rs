@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use nodeprobe_tests::{Node, Workload, on_every_node, wait::observe_for, watch::Watch, workload::number};
+use nodeprobe_tests::{
+    Node, Workload, on_every_node,
+    wait::observe_for,
+    watch::{Watch, process},
+    workload::number,
+};
 use serde_json::Value;
 
 on_every_node!(who_allocates_most_is_told_in_bytes);
@@ -18,13 +23,6 @@ const ERROR: f64 = 0.15;
 const WARM: Duration = Duration::from_secs(2);
 /// Most first.
 const FUNCTIONS: [&str; 3] = ["buildPages", "readRows", "authorize"];
-
-/// What is told of a process of a diagnosis.
-#[track_caller]
-fn told(diagnosis: &Value, pid: u32) -> &Value {
-    let processes = diagnosis["processes"].as_array().expect("processes are a list");
-    processes.iter().find(|process| process["pid"] == pid).expect("the process is in the diagnosis")
-}
 
 /// Bytes per second of each of [`FUNCTIONS`], between two notes.
 fn allocated_per_s(from: &Value, to: &Value) -> [f64; 3] {
@@ -47,9 +45,9 @@ fn who_allocates_most_is_told_in_bytes(node: &Node) {
     let notes = workload.wait_for_nth("count", 2);
     let truth = allocated_per_s(&notes[0], &notes[1]);
 
-    let process = told(&diagnosis, workload.pid());
-    let window_s = number(process, "window_s");
-    let list = process["allocations"].as_array().expect("it is observed");
+    let busy = process(&diagnosis, workload.pid());
+    let window_s = number(busy, "window_s");
+    let list = busy["allocations"].as_array().expect("it is observed");
     let names: Vec<&str> = list.iter().filter_map(|told| told["function"].as_str()).take(3).collect();
     assert_eq!(names, FUNCTIONS, "most first: {list:#?}");
     let per_s: Vec<f64> = list.iter().map(|told| number(told, "bytes") / window_s).collect();
@@ -71,5 +69,9 @@ fn who_allocates_most_is_told_in_bytes(node: &Node) {
     assert!(sum.abs() <= SUM_ERROR && of_each.iter().all(|error| error.abs() <= ERROR), "{text}; {list:#?}");
     let shares: f64 = list.iter().map(|told| number(told, "ratio")).sum();
     assert!((0.9..=1.000_01).contains(&shares), "{shares} of all; {list:#?}");
-    assert_eq!(told(&diagnosis, idle.pid())["allocations"], Value::Array(Vec::new()), "it allocates nothing");
+    assert_eq!(
+        process(&diagnosis, idle.pid())["allocations"],
+        Value::Array(Vec::new()),
+        "it allocates nothing"
+    );
 }

@@ -12,7 +12,7 @@ use nodeprobe_tests::{
     on_every_node,
     report::{assert_nothing_lost, assert_quiet, sum},
     wait::observe_for,
-    watch::Watch,
+    watch::{Watch, process},
     workload::number,
 };
 use serde_json::Value;
@@ -145,10 +145,8 @@ fn a_process_that_dies_of_a_rejection_is_diagnosed(node: &Node) {
         dying.say("die");
     }
     let diagnosis = watch.diagnosis();
-    let processes = diagnosis["processes"].as_array().expect("processes are a list");
     for dead in [worked, idle] {
-        let process = processes.iter().find(|process| process["pid"] == dead.pid());
-        let process = process.unwrap_or_else(|| panic!("{} is not in {diagnosis:#}", dead.pid()));
+        let process = process(&diagnosis, dead.pid());
         let finding = &process["findings"][0];
         assert_eq!(finding["id"], "unhandled-rejections", "{process:#}");
         assert_eq!(finding["severity"], "critical", "{process:#}");

@@ -14,7 +14,7 @@ use nodeprobe_tests::{
     process::describe,
     recording::Recording,
     skip::skip,
-    watch::{Watch, finding},
+    watch::{Watch, finding, process},
     workload::number,
 };
 use serde_json::Value;
@@ -135,9 +135,7 @@ fn full_heap_beside_one_that_is_nearly_full(node: &Node, calls_for_help: bool) -
     let diagnosis = watch.diagnosis();
     let recording = record.interrupt().recording();
 
-    let processes = diagnosis["processes"].as_array().expect("processes are a list");
-    let dead = processes.iter().find(|process| process["pid"] == leak.pid());
-    let dead = dead.unwrap_or_else(|| panic!("{} is not in {diagnosis:#}", leak.pid()));
+    let dead = process(&diagnosis, leak.pid());
     assert_eq!(dead["exited"], Value::Bool(true), "{dead:#}");
     let found = finding(&diagnosis, leak.pid(), "heap-growth");
     let found = found.unwrap_or_else(|| panic!("no full heap in {dead:#}"));
@@ -152,8 +150,7 @@ fn full_heap_beside_one_that_is_nearly_full(node: &Node, calls_for_help: bool) -
     cache.say("report");
     let used = number(&cache.wait_for("report"), "used_heap_size") / LIMIT_BYTES;
     assert!((0.7..1.0).contains(&used), "the cache has filled {used} of its limit");
-    let well = processes.iter().find(|process| process["pid"] == cache.pid());
-    let well = well.unwrap_or_else(|| panic!("{} is not in {diagnosis:#}", cache.pid()));
+    let well = process(&diagnosis, cache.pid());
     assert_eq!(well["exited"], Value::Bool(false), "{well:#}");
     let loud = well["findings"].as_array().expect("a list").iter().find(|found| found["severity"] != "info");
     assert_eq!(loud, None, "the cache is said to be sick");

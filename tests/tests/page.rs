@@ -61,6 +61,15 @@ impl Page {
         made
     }
 
+    /// Diagnoses a service with a failure mode, while it is asked for what shows it.
+    fn of_service(node: &Node, failure_mode: &str) -> (Self, Output) {
+        let workload = Workload::plan(node, &format!("failure-modes/{failure_mode}.js")).start();
+        let ready = workload.wait_for("ready");
+        let path = ready["path"].as_str().expect("it says what to ask for");
+        let _load = Load::start(number(&ready, "port") as u16, path, number(&ready, "rate"), 4);
+        Self::of(&workload)
+    }
+
     /// What the page is when `then` was done to it.
     #[track_caller]
     fn ask(&self, scheme: Scheme, then: &str) -> Value {
@@ -79,12 +88,7 @@ fn the_page_shows_what_is_wrong_and_since_when(node: &Node) {
     if let Err(reason) = browser::is_there() {
         return skip(&reason);
     }
-    let workload = Workload::plan(node, "failure-modes/event-loop-starvation.js").start();
-    let ready = workload.wait_for("ready");
-    let path = ready["path"].as_str().expect("it says what to ask for");
-    let load = Load::start(number(&ready, "port") as u16, path, number(&ready, "rate"), 4);
-    let (page, output) = Page::of(&workload);
-    drop(load);
+    let (page, output) = Page::of_service(node, "event-loop-starvation");
 
     // What is on stdout is what it would be without a page.
     let json = output.json();
@@ -125,12 +129,7 @@ fn the_page_tells_who_allocates(node: &Node) {
     if let Err(reason) = browser::is_there() {
         return skip(&reason);
     }
-    let workload = Workload::plan(node, "failure-modes/gc-pressure.js").start();
-    let ready = workload.wait_for("ready");
-    let path = ready["path"].as_str().expect("it says what to ask for");
-    let load = Load::start(number(&ready, "port") as u16, path, number(&ready, "rate"), 4);
-    let (page, output) = Page::of(&workload);
-    drop(load);
+    let (page, output) = Page::of_service(node, "gc-pressure");
     let json = output.json();
     let told = &json["processes"][0]["allocations"][0];
     let shown = &page.ask(Scheme::Light, "")["allocates"][0];
