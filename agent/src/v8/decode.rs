@@ -97,10 +97,12 @@ impl<M: Memory> Decoder<M> {
             }
             let before = decoded.frames.len();
             self.heap.take_guards();
+            let unreadable_before = self.heap.unreadable_count;
             self.frame(frame, key.context, &mut decoded.frames);
             let guards = self.heap.take_guards();
             // What was read from nothing costs nothing to decode again.
             if !guards.is_empty()
+                && self.heap.unreadable_count == unreadable_before
                 && let Some(frames) = decoded.frames.get(before..)
             {
                 if self.known.len() >= FRAMES_MAX {
@@ -357,8 +359,11 @@ impl<M: Memory> Decoder<M> {
     }
 
     fn script(&mut self, shared: u64, pointer: u64) -> Option<Arc<Script>> {
+        let unreadable_before = self.heap.unreadable_count;
         let script = self.scripts.get(&mut self.heap, pointer)?;
-        if let Some((_, known)) = self.heap.functions.get_mut(&shared) {
+        if self.heap.unreadable_count == unreadable_before
+            && let Some((_, known)) = self.heap.functions.get_mut(&shared)
+        {
             known.script_facts = Some(Arc::clone(&script));
         }
         Some(script)

@@ -49,11 +49,14 @@ impl<M: Memory> Heap<M> {
         {
             return Some(function.clone());
         }
+        let unreadable_before = self.unreadable_count;
         let function = self.read_function(words);
-        if self.functions.len() >= FUNCTIONS_MAX {
-            self.functions.clear();
+        if self.unreadable_count == unreadable_before {
+            if self.functions.len() >= FUNCTIONS_MAX {
+                self.functions.clear();
+            }
+            self.functions.insert(shared, (identity, function.clone()));
         }
-        self.functions.insert(shared, (identity, function.clone()));
         Some(function)
     }
 
@@ -74,7 +77,7 @@ impl<M: Memory> Heap<M> {
     }
 
     fn function_name(&mut self, pointer: u64) -> Option<Arc<str>> {
-        let text = self.text(pointer, NAME_MAX_UNITS)?;
+        let text = self.name(pointer, NAME_MAX_UNITS)?;
         clean_name(text.as_bytes(), NAME_MAX_CHARS).map(Into::into)
     }
 
@@ -88,7 +91,7 @@ impl<M: Memory> Heap<M> {
         let locals_slots = if locals < INLINED_LOCALS_MAX { 2 * locals } else { 1 + locals };
         let layout = self.layout.scope_info.clone();
         let first = layout.first_variable + locals_slots + u64::from(flags.has_saved_class_variable());
-        let slots = self.memory.words::<6>(pointer - HEAP_OBJECT_TAG + 8 * (1 + first))?;
+        let slots = self.memory.object_words::<4>(pointer - HEAP_OBJECT_TAG + 8 * (1 + first))?;
         let mut rest = slots.iter().copied();
         let name = if flags.has_function_variable() {
             let name = rest.next()?;

@@ -24,6 +24,8 @@ pub(super) struct Heap<M> {
     pub(super) functions: HashMap<u64, ([u64; 2], Function)>,
     /// What the frame being decoded was read from.
     guards: Vec<Guard>,
+    /// Names that were not readable at their moment, so far. What was read while it grew must not be remembered.
+    pub(super) unreadable_count: u64,
 }
 
 /// Words of an object that, as long as they are the same, mean the same.
@@ -57,7 +59,14 @@ pub(super) fn is_pointer(word: u64) -> bool {
 
 impl<M: Memory> Heap<M> {
     pub(super) fn new(memory: M, layout: Arc<Layout>) -> Self {
-        Self { memory, layout, maps: HashMap::new(), functions: HashMap::new(), guards: Vec::new() }
+        Self {
+            memory,
+            layout,
+            maps: HashMap::new(),
+            functions: HashMap::new(),
+            guards: Vec::new(),
+            unreadable_count: 0,
+        }
     }
 
     /// Notes that what is being decoded depends on the words at these offsets of an object.
@@ -77,6 +86,15 @@ impl<M: Memory> Heap<M> {
         std::mem::take(&mut self.guards)
     }
 
+    /// A name or path of at most `max_units`, not cleaned. `None`: there is none, or it is not readable, which is counted.
+    pub(super) fn name(&mut self, pointer: u64, max_units: u32) -> Option<String> {
+        if is_pointer(pointer) && self.any_object::<1>(pointer).is_none() {
+            self.unreadable_count += 1;
+            return None;
+        }
+        self.text(pointer, max_units)
+    }
+
     /// The first `N` words of an object, the map being the first, if its type is `expected`.
     pub(super) fn object<const N: usize>(
         &mut self,
@@ -87,14 +105,25 @@ impl<M: Memory> Heap<M> {
         expected(&self.layout, instance_type).then_some(words)
     }
 
-    /// As [`Self::object`], of any type, which is told.
+    /// As [`Self::object`], of any type, which is told. Words behind an object that ends with its page are 0.
     pub(super) fn any_object<const N: usize>(&mut self, pointer: u64) -> Option<([u64; N], u16)> {
         if !is_pointer(pointer) {
             return None;
         }
-        let words = self.memory.words::<N>(pointer - HEAP_OBJECT_TAG)?;
-        let instance_type = self.instance_type(*words.first()?)?;
+        let words = self.memory.object_words::<N>(pointer - HEAP_OBJECT_TAG)?;
+        let map = self.map(*words.first()?)?;
+        let instance_type = self.instance_type(map)?;
         Some((words, instance_type))
+    }
+
+    /// The map of an object by its first word. While a collection moves objects, the word of one that has moved is the
+    /// address of its copy, without tag (`MapWord::ToForwardingAddress`), and pointers still lead to the old place; its
+    /// other words are whole there.
+    fn map(&mut self, first: u64) -> Option<u64> {
+        if is_pointer(first | HEAP_OBJECT_TAG) && first & TAG_MASK == 0 {
+            return self.memory.words::<1>(first).map(|[map]| map);
+        }
+        Some(first)
     }
 
     /// What a map says; `None`: it is no map.

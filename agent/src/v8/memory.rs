@@ -24,7 +24,26 @@ pub(super) trait Memory {
         let mut words = [0; N];
         words_into(self, address, &mut words).then_some(words)
     }
+
+    /// As [`Self::words`], for the begin of an object that may be shorter: where memory ends with its page, the words behind
+    /// are 0. `None`: not even the first one can be read.
+    fn object_words<const N: usize>(&self, address: u64) -> Option<[u64; N]>
+    where
+        Self: Sized,
+    {
+        let mut words = [0; N];
+        if words_into(self, address, &mut words) {
+            return Some(words);
+        }
+        let within = usize::try_from((PAGE_BYTES - address % PAGE_BYTES) / 8).ok()?;
+        words.fill(0);
+        let readable = words.get_mut(..within.min(N))?;
+        (!readable.is_empty() && words_into(self, address, readable)).then_some(words)
+    }
 }
+
+/// What the kernel maps memory by, at least.
+const PAGE_BYTES: u64 = 4096;
 
 fn words_into<M: Memory + ?Sized>(memory: &M, address: u64, words: &mut [u64]) -> bool {
     // The largest object that is read whole has ten words.

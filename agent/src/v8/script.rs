@@ -85,11 +85,14 @@ impl Scripts {
         {
             return Some(Arc::clone(script));
         }
+        let unreadable_before = heap.unreadable_count;
         let script = Arc::new(heap.read_script(&words));
-        if self.known.len() >= SCRIPTS_MAX {
-            self.known.clear();
+        if heap.unreadable_count == unreadable_before {
+            if self.known.len() >= SCRIPTS_MAX {
+                self.known.clear();
+            }
+            self.known.insert(pointer, (identity, Arc::clone(&script)));
         }
-        self.known.insert(pointer, (identity, Arc::clone(&script)));
         Some(script)
     }
 }
@@ -119,7 +122,7 @@ impl<M: Memory> Heap<M> {
     }
 
     fn path(&mut self, pointer: u64) -> Option<String> {
-        let text = self.text(pointer, PATH_MAX_UNITS)?;
+        let text = self.name(pointer, PATH_MAX_UNITS)?;
         // Node.js percent-encodes what a URL cannot hold; a path for people has it decoded.
         let path = match text.strip_prefix("file://") {
             Some(encoded) => percent_encoding::percent_decode_str(encoded).collect::<Vec<u8>>(),

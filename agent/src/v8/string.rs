@@ -90,7 +90,7 @@ impl<M: Memory> Heap<M> {
             if pieces > max_pieces {
                 return None;
             }
-            let (words, instance_type) = self.string_words(string)?;
+            let (words, instance_type) = self.any_object::<4>(string)?;
             let length = (words[1] >> 32) as u32;
             if instance_type >= self.layout.types.first_non_string || to > length {
                 return None;
@@ -121,16 +121,6 @@ impl<M: Memory> Heap<M> {
             }
         }
         Some(())
-    }
-
-    /// The first words of an object; those that cannot be read are 0. The last string of a page may end before the fourth.
-    fn string_words(&mut self, string: u64) -> Option<([u64; 4], u16)> {
-        if let Some(found) = self.any_object::<4>(string) {
-            return Some(found);
-        }
-        let (words, instance_type) = self.any_object::<2>(string)?;
-        let [third] = self.memory.words::<1>(string - HEAP_OBJECT_TAG + 16).unwrap_or_default();
-        Some(([words[0], words[1], third, 0], instance_type))
     }
 
     fn characters(

@@ -68,15 +68,17 @@ fn layout() -> Layout {
     Layout::new(&metadata(), NODE_24, None).unwrap()
 }
 
-/// Words at addresses.
+/// Words at addresses; the rest of a page with words is 0, other pages are not mapped.
 #[derive(Default)]
 struct Image(BTreeMap<u64, u64>);
 
 impl Memory for Image {
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         (address..).zip(buffer).all(|(at, place)| {
-            let word = self.0.get(&(at & !7));
-            word.map(|word| *place = word.to_le_bytes()[(at & 7) as usize]).is_some()
+            let page = at & !4095;
+            let word = self.0.get(&(at & !7)).copied().unwrap_or(0);
+            *place = word.to_le_bytes()[(at & 7) as usize];
+            self.0.range(page..page + 4096).next().is_some()
         })
     }
 }
@@ -227,6 +229,46 @@ fn a_function_of_another_layout_has_no_name_and_none_of_something_else() {
     let mut image = Image::default();
     let text = image.string(0x5000, "no function");
     assert!(Heap::new(image, Arc::new(layout())).function(text).is_none());
+}
+
+/// V8 has given the copy its map and put its address where the map of the original was.
+#[test]
+fn an_object_that_a_collection_has_moved_is_read_where_it_was() {
+    let mut image = Image::default();
+    let name = image.string(0x5000, "handle");
+    let shared = function(&mut image, smi(NAMED), 0, &[name, smi(0), 0, 0]);
+    for (moved, copy) in [(0x5000, 0x8000), (0x6000, 0x8100), (0x7000, 0x8200)] {
+        let map = image.0[&moved];
+        image.put(copy, &[map]);
+        image.put(moved, &[copy]);
+    }
+    let found = Heap::new(image, Arc::new(layout())).function(shared).unwrap();
+    assert_eq!((found.name.as_deref(), found.start), (Some("handle"), Some(120)));
+}
+
+#[test]
+fn a_name_that_is_not_readable_now_is_read_the_next_time() {
+    let mut image = Image::default();
+    let name = image.string(0x5000, "handle");
+    let map = image.0[&0x5000];
+    image.put(0x5000, &[7]);
+    let shared = function(&mut image, smi(NAMED), 0, &[name, smi(0), 0, 0]);
+    let mut heap = Heap::new(image, Arc::new(layout()));
+    assert_eq!(heap.function(shared).unwrap().name, None);
+    heap.memory.put(0x5000, &[map]);
+    assert_eq!(heap.function(shared).unwrap().name.as_deref(), Some("handle"));
+}
+
+#[test]
+fn an_object_at_the_end_of_mapped_memory_is_read() {
+    let mut image = Image::default();
+    let name = image.string(0x4ff0 - 8, "handle");
+    // Map, five fields, the name and the place of its variable: the next page is not there.
+    let fields = [smi(NAMED), smi(0), smi(0), smi(120), smi(400), name, smi(0)];
+    let scope = image.object(0x7000 - 8 * 8, 280, &fields);
+    let shared = image.object(0x8000, 282, &[0, 0, scope, 0, 0]);
+    let found = Heap::new(image, Arc::new(layout())).function(shared).unwrap();
+    assert_eq!((found.name.as_deref(), found.start), (Some("handle"), Some(120)));
 }
 
 #[test]
