@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,18 +20,32 @@ const TEXT_MAX_BYTES: u64 = 1 << 20;
 /// A search that found nothing is done again after this: the agent may have been moved, or a group have gone meanwhile.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// Of this process. Looked for once: a namespace stays where it is for as long as a process is in it.
+/// What was found, and when.
+static FOUND: Mutex<Option<(Instant, Arc<Roots>)>> = Mutex::new(None);
+
+/// Of this process. Looked for once: a namespace stays where it is for as long as a process is in it. The first search is waited
+/// for; those after one that found nothing are made aside, for whoever asks may hold what others wait for.
 pub(super) fn roots() -> Arc<Roots> {
-    static FOUND: Mutex<Option<(Instant, Arc<Roots>)>> = Mutex::new(None);
-    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, roots)) = &*found
-        && (roots.are_known() || at.elapsed() < AGAIN)
-    {
-        return Arc::clone(roots);
+    let mut found = lock();
+    let Some((at, roots)) = &mut *found else {
+        let roots = Arc::new(find(Path::new("/"), std::process::id()));
+        *found = Some((Instant::now(), Arc::clone(&roots)));
+        return roots;
+    };
+    if !roots.are_known() && at.elapsed() >= AGAIN {
+        // Not before as long again, whether there is a thread for it or not.
+        *at = Instant::now();
+        let search = || {
+            let roots = Arc::new(find(Path::new("/"), std::process::id()));
+            *lock() = Some((Instant::now(), roots));
+        };
+        std::thread::Builder::new().name("cgroup-search".into()).spawn(search).ok();
     }
-    let roots = Arc::new(find(Path::new("/"), std::process::id()));
-    *found = Some((Instant::now(), Arc::clone(&roots)));
-    roots
+    Arc::clone(roots)
+}
+
+fn lock() -> MutexGuard<'static, Option<(Instant, Arc<Roots>)>> {
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of the process `pid`, which is `/proc/self` below `root`.
