@@ -4,13 +4,9 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
 };
 
-use crate::wait::observe_for;
-
-/// The agent leaves a child behind that closes its probes.
-const REMOVED: Duration = Duration::from_secs(15);
+use crate::cgroup::{self, hierarchies};
 
 /// What a process in the namespace can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +30,12 @@ impl CgroupNamespace {
     /// The host has no groups, or does not let us.
     pub fn make() -> io::Result<Self> {
         let path = format!("nodeprobe-pods-{}/pod/agent", std::process::id());
-        let mounts = ["", "unified", "memory", "cpu,cpuacct", "cpu"];
-        let mounts = mounts.map(|name| Path::new("/sys/fs/cgroup").join(name));
+        let accounts = |mount: &PathBuf| {
+            // The one of version 2 is all there is, or `unified` beside those of version 1.
+            ["cgroup", "unified", "memory", "cpu,cpuacct", "cpu"].iter().any(|name| mount.ends_with(name))
+        };
         let mut namespace = Self { groups: Vec::new() };
-        for mount in
-            mounts.into_iter().filter(|path| path.join("cgroup.procs").exists() && !path.is_symlink())
-        {
+        for mount in hierarchies().into_iter().filter(accounts) {
             let group = mount.join(&path);
             fs::create_dir_all(&group)?;
             namespace.groups.push((mount, group));
@@ -72,15 +68,7 @@ impl CgroupNamespace {
 impl Drop for CgroupNamespace {
     fn drop(&mut self) {
         for (mount, group) in &self.groups {
-            // No panic: a second one would hide why a test fails.
-            let end = Instant::now() + REMOVED;
-            while let Err(error) = fs::remove_dir(group) {
-                if Instant::now() > end {
-                    eprintln!("{} stays behind: {error}", group.display());
-                    break;
-                }
-                observe_for(Duration::from_millis(20));
-            }
+            cgroup::remove(group);
             for around in group.ancestors().skip(1).take_while(|around| *around != mount) {
                 if let Err(error) = fs::remove_dir(around) {
                     eprintln!("{} stays behind: {error}", around.display());

@@ -27,6 +27,7 @@ pub mod board_lint;
 pub mod boards;
 pub mod bpf_maps;
 pub mod browser;
+pub mod cgroup;
 pub mod cgroup_namespace;
 pub mod chain;
 pub mod chart;

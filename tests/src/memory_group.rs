@@ -1,14 +1,8 @@
 //! A control group with a limit of memory, as a container has one.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io, path::Path};
 
-use crate::wait::eventually;
-
-const REMOVED: Duration = Duration::from_secs(15);
+use crate::cgroup::{Limit, LimitedGroup};
 
 /// Limits the memory of the group that a process is in already.
 ///
@@ -33,30 +27,17 @@ pub fn limit_around(pid: u32, limit_bytes: u64) -> io::Result<()> {
 }
 
 /// A cgroup with a limit, removed when dropped.
-pub struct MemoryGroup {
-    directory: PathBuf,
-    usage: &'static str,
-    droppable: &'static str,
-}
+pub struct MemoryGroup(LimitedGroup);
 
 impl MemoryGroup {
-    /// Makes one, by the version of control groups that this host has memory in, and moves a process into it.
+    /// Makes one and moves a process into it.
     ///
     /// # Errors
     /// The host has none, or does not let us.
     pub fn of(pid: u32, limit_bytes: u64) -> io::Result<Self> {
-        let name = format!("nodeprobe-memory-{pid}");
-        let v1 = Path::new("/sys/fs/cgroup/memory");
-        let (directory, limit, usage, droppable) = if v1.join("memory.limit_in_bytes").exists() {
-            (v1.join(name), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        } else {
-            (Path::new("/sys/fs/cgroup").join(name), "memory.max", "memory.current", "inactive_file")
-        };
-        fs::create_dir(&directory)?;
-        let group = Self { directory, usage, droppable };
-        fs::write(group.directory.join(limit), limit_bytes.to_string())?;
-        fs::write(group.directory.join("cgroup.procs"), pid.to_string())?;
-        Ok(group)
+        let value = limit_bytes.to_string();
+        let (v1, v2) = (("memory.limit_in_bytes", &*value), ("memory.max", &*value));
+        LimitedGroup::of(pid, Limit { controller: "memory", v1, v2 }).map(Self)
     }
 
     /// What is used of the limit, without what the kernel can drop.
@@ -64,20 +45,15 @@ impl MemoryGroup {
     /// # Panics
     /// The group does not tell.
     pub fn used_bytes(&self) -> f64 {
-        let read = |file: &str| fs::read_to_string(self.directory.join(file)).expect("the group tells");
-        let usage: f64 = read(self.usage).trim().parse().expect("a number");
+        let (usage, droppable) = if self.0.is_v1 {
+            ("memory.usage_in_bytes", "total_inactive_file")
+        } else {
+            ("memory.current", "inactive_file")
+        };
+        let read = |file: &str| fs::read_to_string(self.0.directory.join(file)).expect("the group tells");
+        let usage: f64 = read(usage).trim().parse().expect("a number");
         let account = read("memory.stat");
-        let droppable =
-            account.lines().find_map(|line| line.strip_prefix(self.droppable)?.trim().parse().ok());
+        let droppable = account.lines().find_map(|line| line.strip_prefix(droppable)?.trim().parse().ok());
         usage - droppable.unwrap_or(0.0)
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        // It can be removed once the process has gone, which takes the kernel a moment.
-        eventually("the group to be empty", REMOVED, || {
-            fs::remove_dir(&self.directory).is_ok().then_some(())
-        });
     }
 }

@@ -11,7 +11,8 @@ use std::{
 
 use crate::{
     Node,
-    containers::groups::{Slices, hierarchies},
+    cgroup::hierarchies,
+    containers::groups::Slices,
     oracle::Oracle,
     process::{OwnedProcess, describe},
     wait::eventually,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::run;
-use crate::wait::eventually;
+use crate::{cgroup, wait::eventually};
 
 /// What the kubelet sets for the whole machine.
 const SETTINGS: [&str; 6] = [
@@ -76,7 +76,7 @@ pub fn enter(directory: &Path, logs: &Path, addresses: &[&str]) -> Host {
     for address in addresses {
         run(Command::new("ip").args(["address", "add", &format!("{address}/32"), "dev", "lo"]));
     }
-    for root in roots() {
+    for root in cgroup::hierarchies() {
         make_group(&root);
     }
     Host { shared, directory: directory.to_owned(), _alive: alive }
@@ -144,17 +144,6 @@ fn end_containers() {
     });
 }
 
-/// The hierarchies of control groups: with version 2 alone there is but one.
-fn roots() -> Vec<PathBuf> {
-    let root = PathBuf::from("/sys/fs/cgroup");
-    if root.join("cgroup.procs").exists() {
-        return vec![root];
-    }
-    let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    // Names of two controllers in one hierarchy are links to it.
-    entries.filter(|path| path.join("cgroup.procs").exists() && !path.is_symlink()).collect()
-}
-
 /// The kubelet takes a group that it is told of for made already.
 fn make_group(root: &Path) {
     let group = root.join(CGROUP);
@@ -170,7 +159,7 @@ fn make_group(root: &Path) {
 
 /// The cluster's groups, in each hierarchy.
 fn hierarchies() -> Vec<PathBuf> {
-    roots().into_iter().map(|root| root.join(CGROUP)).filter(|path| path.is_dir()).collect()
+    cgroup::hierarchies().into_iter().map(|root| root.join(CGROUP)).filter(|path| path.is_dir()).collect()
 }
 
 /// The processes of all pods.

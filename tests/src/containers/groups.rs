@@ -1,24 +1,11 @@
-//! Control groups on this host, whichever version it has them in.
+//! Groups that runtimes and the kubelet leave behind.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-const ROOT: &str = "/sys/fs/cgroup";
-
-/// Where hierarchies of groups are mounted: one of version 2, or one for each controller of version 1.
-pub fn hierarchies() -> Vec<PathBuf> {
-    let is_hierarchy = |path: &Path| path.join("cgroup.procs").exists();
-    let root = PathBuf::from(ROOT);
-    if is_hierarchy(&root) {
-        return vec![root];
-    }
-    let entries = fs::read_dir(&root).map(|entries| entries.flatten().collect()).unwrap_or_default();
-    let entries: Vec<fs::DirEntry> = entries;
-    let mounted = entries.into_iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    mounted.map(|entry| entry.path()).filter(|path| is_hierarchy(path)).collect()
-}
+use crate::cgroup::hierarchies;
 
 /// The groups that container runtimes and the kubelet make around those of containers, and leave there.
 const AROUND: [&str; 5] = [
