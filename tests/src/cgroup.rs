@@ -26,12 +26,36 @@ pub fn hierarchies() -> Vec<PathBuf> {
     entries.filter(|path| is_hierarchy(path) && !path.is_symlink()).collect()
 }
 
-/// A file of a controller in a hierarchy: what version 1 calls it, and what version 2 does.
+/// A limit of a controller: file and value in version 1, and in version 2.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit<'a> {
     pub controller: &'a str,
     pub v1: (&'a str, &'a str),
     pub v2: (&'a str, &'a str),
+}
+
+impl Limit<'_> {
+    /// Limits the group that a process is in already.
+    ///
+    /// # Errors
+    /// The process is in no group of the controller, or the host does not let us.
+    pub fn around(self, pid: u32) -> io::Result<()> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let mut lines = text.lines().filter_map(|line| {
+            let (_, line) = line.split_once(':')?;
+            line.split_once(':')
+        });
+        let of_v1 =
+            |controllers: &str| controllers.split(',').any(|controller| controller == self.controller);
+        let in_v1 = lines.clone().find(|(controllers, _)| of_v1(controllers));
+        let in_v1 = in_v1.map(|(_, path)| (Path::new(ROOT).join(self.controller), self.v1, path));
+        let mut in_v2 = || {
+            let (_, path) = lines.find(|(controllers, _)| controllers.is_empty())?;
+            Some((PathBuf::from(ROOT), self.v2, path))
+        };
+        let (mount, (file, value), path) = in_v1.or_else(&mut in_v2).ok_or(io::ErrorKind::NotFound)?;
+        fs::write(mount.join(path.trim_start_matches('/')).join(file), value)
+    }
 }
 
 /// A group with one limit, removed when dropped.

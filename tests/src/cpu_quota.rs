@@ -6,6 +6,20 @@ use crate::cgroup::{Limit, LimitedGroup};
 
 const PERIOD_US: f64 = 100_000.0;
 
+/// Gives the group that a process is in already a quota of so many processors.
+///
+/// # Errors
+/// The host has none, or does not let us.
+pub fn limit_around(pid: u32, processors: f64) -> io::Result<()> {
+    limited(processors, |limit| limit.around(pid))
+}
+
+fn limited<T>(processors: f64, make: impl FnOnce(Limit<'_>) -> T) -> T {
+    let quota_us = (processors * PERIOD_US).round();
+    let (v1, v2) = (quota_us.to_string(), format!("{quota_us} {PERIOD_US}"));
+    make(Limit { controller: "cpu", v1: ("cpu.cfs_quota_us", &v1), v2: ("cpu.max", &v2) })
+}
+
 /// A cgroup with a quota, removed when dropped.
 pub struct CpuQuota(LimitedGroup);
 
@@ -34,10 +48,7 @@ impl CpuQuota {
     /// # Errors
     /// The host has none, or does not let us.
     pub fn of(pid: u32, processors: f64) -> io::Result<Self> {
-        let quota_us = (processors * PERIOD_US).round();
-        let (v1, v2) = (quota_us.to_string(), format!("{quota_us} {PERIOD_US}"));
-        let (v1, v2) = (("cpu.cfs_quota_us", &*v1), ("cpu.max", &*v2));
-        LimitedGroup::of(pid, Limit { controller: "cpu", v1, v2 }).map(Self)
+        limited(processors, |limit| LimitedGroup::of(pid, limit)).map(Self)
     }
 
     /// As the group itself accounts it, since it was made.

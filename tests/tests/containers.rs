@@ -18,6 +18,7 @@ use nodeprobe_tests::{
     Node, Workload,
     chain::{ARRIVAL, Chain},
     containers::{Container, Order, Podman, Runc, groups::Slices},
+    cpu_quota,
     load::Load,
     memory_group, on_one_node,
     questions::{Database, Questions},
@@ -74,6 +75,8 @@ const SERVICES: [(&str, Option<&str>, Place); 8] = [
 /// Where the one that provokes what the others do not is, and with how many requests a second.
 const CHECKOUT: (&str, f64) = ("/kubepods/pod5e9b1f0f-7c1d-4f6e-9a3b-00000000000f/<id>", 5.0);
 const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+/// More than this host has: it keeps account, and takes nothing.
+const QUOTA_PROCESSORS: f64 = 4.0;
 
 /// A service in its container, and what must be told of it.
 struct Service {
@@ -308,6 +311,10 @@ fn assert_every_expression_has_data(chain: &Chain, runc: &Runc) {
     if let Err(error) = memory_group::limit_around(checkout.pid, MEMORY_LIMIT_BYTES) {
         skip(&format!("the memory of a container cannot be limited: {error}"));
         questions.leave_out(&["nodeprobe_memory_limit_bytes"]);
+    }
+    if let Err(error) = cpu_quota::limit_around(checkout.pid, QUOTA_PROCESSORS) {
+        skip(&format!("a container cannot get a quota of processors: {error}"));
+        questions.leave_out(&["nodeprobe_cpu_quota_periods_total"]);
     }
     // Of this one not everything can be observed.
     let old = Node::of_major(16).map(|node| Workload::idle(&node));
