@@ -140,13 +140,15 @@ impl Decoder {
             return;
         };
         let header = &sample.header;
+        let in_loop_code = header.left_pc != 0
+            && self.processes.get_mut(&pid).is_some_and(|seen| seen.reader.is_in_loop_code(header.left_pc));
         let mut shared = lock(shared);
         if header.flags & OCCASIONS == 0 {
             shared.sampling.sample(header.tid, header.turn_start_ns, sampled);
         } else {
             let of = (id, header.tid);
             let taken = (header.flags, header.descriptor);
-            shared.occasions.sample(of, taken, header.turn_start_ns, sampled.stack);
+            shared.occasions.sample(of, taken, header.turn_start_ns, (sampled.stack, in_loop_code));
         }
     }
 

@@ -1,10 +1,7 @@
 //! Deoptimisations: optimised code met what it was not compiled for and is thrown away.
 
-use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, macros::uprobe, programs::ProbeContext};
-use nodeprobe_ebpf::{
-    sample::SAMPLE_DEOPT,
-    thread::{DEOPT_EAGER, DEOPT_LAZY},
-};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use nodeprobe_ebpf::thread::{DEOPT_EAGER, DEOPT_LAZY};
 
 use crate::{
     registers,
@@ -26,12 +23,13 @@ pub(crate) fn deopt(ctx: ProbeContext) -> u32 {
     }
     // The constructor is handed `this` first.
     let kind = ctx.arg::<u64>(3).unwrap_or(0) as u32 & 0xff;
+    let left_pc = ctx.arg::<u64>(4).unwrap_or(0);
     let index = if kind == 0 { DEOPT_EAGER } else { DEOPT_LAZY };
     thread.deopts[index] += 1;
     let now = target::now_ns();
     if now - thread.deopt_sample_ns >= SAMPLE_INTERVAL_NS {
         thread.deopt_sample_ns = now;
-        sampler::occasion(thread, registers, SAMPLE_DEOPT, now, kind as i32, BPF_RB_NO_WAKEUP);
+        sampler::deopt(thread, registers, now, (kind, left_pc));
     }
     dealt_with(thread, registers.sp);
     0

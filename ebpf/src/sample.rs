@@ -67,6 +67,8 @@ wire_record! {
         pub descriptor: i32,
         pub frames: u32,
         pub image_bytes: u32,
+        /// Where optimised code is left ([`SAMPLE_DEOPT`]): no frame has it, for the stub that leads on makes none. 0 for others.
+        pub left_pc: u64,
     }
 }
 

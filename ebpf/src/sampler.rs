@@ -12,7 +12,9 @@ use aya_ebpf::{
 use nodeprobe_ebpf::{
     DropReason, EventKind, RawFrame, SampleHeader, ThreadRecord,
     part::SYSCALL_UNKNOWN,
-    sample::{IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_IN_GC, SAMPLE_IN_WRITE},
+    sample::{
+        IMAGE_BYTES, IMAGE_FRAMES, PAYLOAD_BYTES, SAMPLE_BLOCKED, SAMPLE_DEOPT, SAMPLE_IN_GC, SAMPLE_IN_WRITE,
+    },
     walk::{self, MAX_FRAMES, Memory},
 };
 
@@ -96,6 +98,28 @@ pub(crate) fn occasion(
     detail: i32,
     wake: u32,
 ) -> bool {
+    taken_for(thread, registers, (flags, detail, 0), now_ns, wake)
+}
+
+/// The same of a function whose optimised code is left at `left_pc`; `kind` is a `DeoptimizeKind`.
+#[inline(always)]
+pub(crate) fn deopt(
+    thread: &ThreadRecord,
+    registers: Registers,
+    now_ns: u64,
+    (kind, left_pc): (u32, u64),
+) -> bool {
+    taken_for(thread, registers, (SAMPLE_DEOPT, kind as i32, left_pc), now_ns, BPF_RB_NO_WAKEUP)
+}
+
+#[inline(always)]
+fn taken_for(
+    thread: &ThreadRecord,
+    registers: Registers,
+    (flags, detail, left_pc): (u32, i32, u64),
+    now_ns: u64,
+    wake: u32,
+) -> bool {
     if !maps::sample_stacks() {
         return false;
     }
@@ -128,6 +152,7 @@ pub(crate) fn occasion(
         descriptor: detail,
         frames: count as u32,
         image_bytes: 0,
+        left_pc,
     };
     // SAFETY: as above.
     let is_whole = unsafe { core::ptr::read_volatile(&raw const scratch.owner) } == owner;
@@ -186,6 +211,7 @@ pub(crate) fn take(thread: &ThreadRecord, flags: u32, now_ns: u64, syscall: u32,
         descriptor,
         frames: count as u32,
         image_bytes: image_bytes as u32,
+        left_pc: 0,
     };
     let payload_bytes = if image_bytes != 0 {
         IMAGE_FRAMES as u64 * FRAME_BYTES + image_bytes

@@ -11,6 +11,7 @@ use nodeprobe_tests::{
     node::target_tmp,
     on_every_node,
     report::{assert_nothing_lost, assert_quiet, sum},
+    skip::skip,
     wait::observe_for,
     watch::{Watch, process},
     workload::number,
@@ -22,6 +23,7 @@ on_every_node!(
     unhandled_rejections_are_those_of_node,
     handlers_that_come_late_are_those_of_node,
     deoptimisations_are_those_of_v8,
+    code_that_is_left_behind_its_loop_is_no_churn,
     a_process_that_dies_of_a_rejection_is_diagnosed
 );
 
@@ -122,6 +124,24 @@ fn deoptimisations_are_those_of_v8(node: &Node) {
         text.lines().filter(|line| line.starts_with("[bailout (kind: deopt-eager")).count() as u64;
     assert_eq!(eager, eager_of_v8, "eager ones, {}", node.label);
     agent.end();
+}
+
+/// V8's own trace shows as many deoptimisations of one function as would be churn, were they not of such code.
+fn code_that_is_left_behind_its_loop_is_no_churn(node: &Node) {
+    if node.major() < 20 {
+        return skip("verdicts are promised from Node.js 20 on");
+    }
+    let directory = TempDir::new_in(target_tmp()).expect("a scratch directory can be made");
+    let path = directory.path().join("trace");
+    let trace = File::create(&path).expect("the trace can be made");
+    let workload = Workload::plan(node, "loops.js").flag("--trace-deopt").stdout(trace).start();
+    workload.wait_for("ready");
+    let diagnosis = Watch::diagnose("10s").diagnosis();
+    let text = fs::read_to_string(&path).expect("the trace is there");
+    let left = text.lines().filter(|line| line.starts_with("[bailout") && line.contains("sumPage")).count();
+    assert!(left > 80, "{left} of ten a second, {}", node.label);
+    let findings = process(&diagnosis, workload.pid())["findings"].as_array().expect("findings").clone();
+    assert!(findings.iter().all(|finding| finding["id"] != "shape-churn"), "{findings:?}, {}", node.label);
 }
 
 /// A process that is gone is diagnosed all the same, be it that its stacks were decoded before or not: its memory, which says

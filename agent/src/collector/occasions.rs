@@ -37,13 +37,14 @@ struct Undecided {
 }
 
 impl Occasions {
-    /// Takes in one decoded stack. `flags` and `detail` are those of its sample.
+    /// Takes in one decoded stack, and whether code is left that V8 made to be entered in a running loop. `flags` and `detail`
+    /// are those of its sample.
     pub fn sample(
         &mut self,
         (process, tid): (ProcessId, u32),
         (flags, detail): (u32, i32),
         turn_start_ns: u64,
-        stack: Arc<Stack>,
+        (stack, in_loop_code): (Arc<Stack>, bool),
     ) {
         if flags & SAMPLE_REJECTION != 0 {
             let undecided = self.undecided.entry(tid).or_default();
@@ -65,6 +66,7 @@ impl Occasions {
         }
         let had_context = detail < 0 || self.requests.remove(&(tid, detail)).unwrap_or(false);
         let occasion = match flags {
+            flags if flags & SAMPLE_DEOPT != 0 && in_loop_code => Occasion::LoopExit,
             flags if flags & SAMPLE_DEOPT != 0 => Occasion::Deopt,
             flags if flags & SAMPLE_POOL != 0 => Occasion::PoolWork,
             flags if flags & SAMPLE_CONTEXT != 0 && had_context => Occasion::LostContext,
@@ -167,7 +169,7 @@ mod tests {
     fn only_rejections_that_are_left_at_the_end_of_their_turn_count() {
         let mut occasions = Occasions::default();
         let mut reject = |slot, turn, name| {
-            occasions.sample((PROCESS, 7), (SAMPLE_REJECTION, slot), turn, stack(name));
+            occasions.sample((PROCESS, 7), (SAMPLE_REJECTION, slot), turn, (stack(name), false));
         };
         reject(0, 100, "of an earlier turn");
         reject(0, 200, "handled, its slot given away");
@@ -179,5 +181,17 @@ mod tests {
         assert_eq!(names(&mut occasions), ["left", "without a slot, left"]);
         occasions.rejected(&rejected(200, 1, 0b01));
         assert!(names(&mut occasions).is_empty(), "a turn ends once");
+    }
+
+    #[test]
+    fn code_that_is_left_behind_its_loop_is_told_apart() {
+        let mut occasions = Occasions::default();
+        for in_loop_code in [true, false, true] {
+            occasions.sample((PROCESS, 7), (SAMPLE_DEOPT, 0), 100, (stack("left"), in_loop_code));
+        }
+        let mut counts: Vec<_> =
+            occasions.drain().iter().map(|taken| (taken.occasion, taken.count)).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(Occasion::Deopt, 1), (Occasion::LoopExit, 2)]);
     }
 }

@@ -93,6 +93,8 @@ pub enum Occasion {
     Rejection,
     /// The innermost function of a script lost its optimised code.
     Deopt,
+    /// It lost code that V8 had made to be entered in a running loop, and which knows nothing of what comes after the loop.
+    LoopExit,
     /// The young generation was full: what the stack allocates filled it.
     Allocation,
     /// Work was handed to libuv's pool of threads while work had to wait there.
@@ -104,13 +106,21 @@ pub enum Occasion {
 }
 
 impl Occasion {
-    pub const ALL: [Self; 6] =
-        [Self::Rejection, Self::Deopt, Self::Allocation, Self::PoolWork, Self::LostContext, Self::NoContext];
+    pub const ALL: [Self; 7] = [
+        Self::Rejection,
+        Self::Deopt,
+        Self::LoopExit,
+        Self::Allocation,
+        Self::PoolWork,
+        Self::LostContext,
+        Self::NoContext,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rejection => "rejection",
             Self::Deopt => "deopt",
+            Self::LoopExit => "loop_exit",
             Self::Allocation => "allocation",
             Self::PoolWork => "pool_work",
             Self::LostContext => "lost_context",

@@ -36,6 +36,7 @@ pub fn decode(bytes: &[u8]) -> Option<RawSample> {
         descriptor: words.u32()?.cast_signed(),
         frames: words.u32()?,
         image_bytes: words.u32()?,
+        left_pc: words.u64()?,
     };
     let (count, image_bytes) = (header.frames as usize, header.image_bytes as usize);
     if count > MAX_FRAMES || image_bytes > IMAGE_BYTES || (image_bytes > 0 && count > IMAGE_FRAMES) {
@@ -83,8 +84,9 @@ mod tests {
     /// A record with that many frames and image bytes, all words of the payload 7.
     fn record(frames: u32, image_bytes: u32, payload_bytes: usize) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_BYTES];
-        bytes[HEADER_BYTES - 8..HEADER_BYTES - 4].copy_from_slice(&frames.to_ne_bytes());
-        bytes[HEADER_BYTES - 4..].copy_from_slice(&image_bytes.to_ne_bytes());
+        // Before the last word of all.
+        bytes[HEADER_BYTES - 16..HEADER_BYTES - 12].copy_from_slice(&frames.to_ne_bytes());
+        bytes[HEADER_BYTES - 12..HEADER_BYTES - 8].copy_from_slice(&image_bytes.to_ne_bytes());
         bytes.extend(7_u64.to_ne_bytes().iter().cycle().take(payload_bytes));
         bytes
     }

@@ -69,6 +69,7 @@ struct Details {
     positions: Vec<u8>,
     inlining_positions: Vec<u8>,
     literals: Vec<u64>,
+    is_loop_code: bool,
 }
 
 /// Code met so far.
@@ -200,6 +201,12 @@ impl Codes {
         Some(functions)
     }
 
+    /// Whether it is optimised code that was made to be entered in a running loop (on-stack replacement).
+    pub(super) fn is_loop_code<M: Memory>(&mut self, heap: &mut Heap<M>, code: &Code) -> bool {
+        let details = (code.tier == Tier::Optimised).then(|| self.details(heap, code)).flatten();
+        details.is_some_and(|details| details.is_loop_code)
+    }
+
     fn details<M: Memory>(&mut self, heap: &mut Heap<M>, code: &Code) -> Option<Arc<Details>> {
         if let Some(known) = self.details.get(&code.instructions.start) {
             return Some(Arc::clone(known));
@@ -209,6 +216,7 @@ impl Codes {
         let own = heap.unwrap_shared(own)?;
         let mut array = |index| heap.element(code.data, index);
         let (positions, literals) = (array(layout.inlining_positions), array(layout.literals));
+        let loop_offset = array(layout.loop_offset).and_then(small_integer);
         let details = Arc::new(Details {
             own,
             positions: heap.byte_array(code.source_positions, TABLE_MAX_BYTES).unwrap_or_default(),
@@ -217,6 +225,7 @@ impl Codes {
                 .and_then(|array| heap.byte_array(array, TABLE_MAX_BYTES))
                 .unwrap_or_default(),
             literals: literals.and_then(|array| heap.elements(array, LITERALS_MAX)).unwrap_or_default(),
+            is_loop_code: loop_offset.is_some_and(|offset| offset >= 0),
         });
         self.details.insert(code.instructions.start, Arc::clone(&details));
         Some(details)

@@ -201,6 +201,14 @@ impl<M: Memory> Decoder<M> {
         }
     }
 
+    /// Whether `pc`, a return address, is in code that was made to be entered in a running loop.
+    pub(super) fn is_in_loop_code(&mut self, pc: u64) -> bool {
+        let instruction = pc.saturating_sub(1);
+        let Some(Place::Generated(region)) = self.regions.place(instruction) else { return false };
+        let code = self.codes.at(&mut self.heap, instruction, &region);
+        code.is_some_and(|code| self.codes.is_loop_code(&mut self.heap, &code))
+    }
+
     /// The frame type of a stub.
     fn stub(&self, raw: &RawFrame) -> Option<u64> {
         let number = raw.marker >> 1;

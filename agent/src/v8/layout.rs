@@ -143,6 +143,9 @@ pub struct CodeLayout {
 pub struct DeoptimizationLayout {
     pub shared: u64,
     pub literals: u64,
+    /// Of the loop that the code was made to be entered in, as an offset in the bytecode; -1 of other code. It follows the
+    /// literals (`deoptimization-data.h`, V8 10 to 14) and is not exported.
+    pub loop_offset: u64,
     pub inlining_positions: u64,
 }
 
@@ -472,6 +475,7 @@ impl CodeLayout {
                     |index| Ok(u64::from(index.cast_unsigned())),
                 )?,
                 literals: source.offset("DeoptimizationDataLiteralArrayIndex")?,
+                loop_offset: source.offset("DeoptimizationDataLiteralArrayIndex")? + 1,
                 inlining_positions: source.offset("DeoptimizationDataInliningPositionsIndex")?,
             },
             bytecode_sizes: bytecode_sizes.and_then(BytecodeSizes::new),

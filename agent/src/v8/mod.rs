@@ -156,6 +156,12 @@ impl StackReader {
         self.decoder.decode(stack)
     }
 
+    /// Whether `pc` is in code that V8 made to be entered in a running loop (on-stack replacement). Such code knows nothing of
+    /// what comes after the loop. Best soon after [`Self::read`].
+    pub fn is_in_loop_code(&mut self, pc: u64) -> bool {
+        self.decoder.is_in_loop_code(pc)
+    }
+
     /// All of what a script says of its source map, of at most `max_units` characters: not cleaned. For those that hold
     /// the map itself and are too long for [`JavaScript::source_map_url`].
     pub fn source_map_url(&mut self, script: ScriptRef, max_units: u32) -> Option<String> {

@@ -16,8 +16,10 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     let is_busy = history.share(sampled_ns) >= IC_MISSES_BUSY_LEAST;
     let by_misses = IC_MISSES.severity(share, MODE, history).filter(|_| is_busy);
     let deopts = history.deopts() as f64;
+    let taken = |occasion| history.taken(occasion).map(|taken| taken.count).sum::<u64>() as f64;
+    let (harmful, of_loops) = (taken(Occasion::Deopt), taken(Occasion::LoopExit));
     let most = history.blamed_for(Occasion::Deopt);
-    let of_most = most.as_ref().map_or(0.0, |(_, part)| deopts * part);
+    let of_most = most.as_ref().map_or(0.0, |(_, part)| deopts * part * harmful / (harmful + of_loops));
     let per_s = if history.window_s() > 0.0 { of_most / history.window_s() } else { 0.0 };
     let goes_on = most.as_ref().is_some_and(|(culprit, _)| {
         let (intervals, is_late) = history.intervals_with(Occasion::Deopt, culprit);

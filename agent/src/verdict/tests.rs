@@ -228,6 +228,20 @@ fn inline_cache_misses_count_only_of_a_busy_loop() {
 }
 
 #[test]
+fn code_that_is_left_behind_its_loop_is_no_churn() {
+    let deoptimised = |occasion| {
+        judged(10, move |_, process, interval| {
+            process.deopts.eager = 8;
+            let stack = sample::thread_stacks(process).stacks.remove(0).stack;
+            let taken = OccasionStack { process: process.id, tid: 301, occasion, stack, count: 8 };
+            interval.occasions.push(taken);
+        })
+    };
+    assert_eq!(modes(&deoptimised(Occasion::Deopt)), [(Mode::ShapeChurn, true)]);
+    assert_eq!(deoptimised(Occasion::LoopExit), []);
+}
+
+#[test]
 fn inline_cache_misses_of_a_start_say_nothing_of_the_service() {
     let findings = judged(4, |second, process, interval| {
         process.uptime_s = 1.0 + second as f64;

@@ -48,8 +48,9 @@ pub const REJECTIONS_PER_S_CRITICAL: f64 = 1.0;
 /// Share of samples on the processor in misses of inline caches, of a loop that runs for at least that share of the time.
 pub const IC_MISSES: Threshold = at(0.10, 0.30);
 pub const IC_MISSES_BUSY_LEAST: f64 = 0.20;
-/// Deoptimisations of one function in the window, and per second. Code that V8 made for a running loop is left at the loop's end,
-/// once per call of the function, as long as it runs: 3 per second of a function of 120 ms (Node.js 20 to 24), which is no harm.
+/// Deoptimisations of one function in the window, and per second, but those of code that V8 made to be entered in a running loop.
+/// It is left at the loop's end, once per call of the function: 4 per second of a function of 120 ms at 4 calls (Node.js 24), which
+/// is no harm.
 pub const DEOPTS_LEAST: f64 = 5.0;
 pub const DEOPTS_PER_S: f64 = 5.0;
 /// They must go on, in so many intervals and into the later half of the window: code that warms up is thrown away a few times,
