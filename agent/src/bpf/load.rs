@@ -28,7 +28,7 @@ use crate::{
     governor::Budget,
     kernel::{btf, tick},
     readout::{
-        Maps, contexts::Contexts, duty::DutyTable, maps::Wire, queues::Queues, ring::Ring,
+        Maps, duty::DutyTable, maps::Wire, questions::Questions, queues::Queues, ring::Ring,
         stack_pointers::StackPointers,
     },
     syscalls,
@@ -239,7 +239,7 @@ impl Kernel {
                 take(&mut ebpf, "POOL_THREADS", HashMap::<_, u32, Wire<PoolThread>>::try_from)?,
                 take(&mut ebpf, "SOCKETS", HashMap::<_, Wire<SocketKey>, Wire<SocketRecord>>::try_from)?,
             ),
-            Contexts::new(take(&mut ebpf, "CONTEXTS", HashMap::<_, u32, Wire<ContextRecord>>::try_from)?),
+            Questions::new(take(&mut ebpf, "CONTEXTS", HashMap::<_, u32, Wire<ContextRecord>>::try_from)?),
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);

@@ -1,10 +1,10 @@
 //! The data lane's end: joins what the kernel has counted with the table of targets into a `Snapshot`.
 
 mod backlog;
-mod contexts;
 mod early;
 mod occasions;
 mod process;
+mod searches;
 mod stream_queue;
 mod turns;
 
@@ -21,9 +21,9 @@ use nodeprobe_ebpf::{
 
 use self::{
     backlog::Backlogs,
-    contexts::Searches,
     early::{Early, told},
     process::{Moment, heap_change, process},
+    searches::Searches,
     turns::Division,
 };
 pub use self::{occasions::Occasions, turns::Sampling};
@@ -109,7 +109,7 @@ impl Collector {
 
     /// Tells loop threads that ask where they keep their async contexts. To be called some times a second.
     pub fn find_contexts(&mut self) {
-        self.searches.answer(&mut self.maps.contexts, &self.targets);
+        self.searches.contexts(&mut self.maps.contexts, &self.targets);
     }
 
     /// Takes in one event that is about data, not about discovery.
@@ -262,9 +262,7 @@ impl Collector {
             by_process.values().filter(|records| records.iter().all(|(r, _)| ended(r))).count();
         *self.lost.entry(LOST_PROCESS_UNIDENTIFIED).or_insert(0) += unidentified as u64;
         processes.sort_by_key(|process| process.id);
-        for tid in contexts.keys().filter(|tid| !owners.contains_key(tid)) {
-            self.maps.contexts.remove(*tid);
-        }
+        self.maps.contexts.retain(|tid| owners.contains_key(&tid));
         self.sampling.retain(|tid| owners.contains_key(&tid));
         self.backlogs.retain(|pid| self.targets.get(pid).is_some());
         Snapshot {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use nodeprobe_ebpf::{DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN};
+use nodeprobe_ebpf::{
+    ContextRecord, DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN,
+};
 
-use super::{contexts::Contexts, queues::Queues};
+use super::{questions::Questions, queues::Queues};
 
 /// A contract record as aya wants it: plain bytes.
 #[repr(transparent)]
@@ -34,7 +36,7 @@ pub struct Maps {
     /// What waits: for a thread of the pool, for the reader of a socket.
     pub queues: Queues,
     /// Whether callbacks have the async context of what they answer.
-    pub contexts: Contexts,
+    pub contexts: Questions<ContextRecord>,
     current_epoch: u64,
 }
 
@@ -46,7 +48,7 @@ impl Maps {
         drops: PerCpuArray<MapData, u64>,
         tty_fds: Array<MapData, u64>,
         queues: Queues,
-        contexts: Contexts,
+        contexts: Questions<ContextRecord>,
     ) -> Self {
         // Zeroed slots carry epoch 0, so the first interval must have another number.
         let mut maps = Self { threads, stdio, epoch, drops, tty_fds, queues, contexts, current_epoch: 0 };

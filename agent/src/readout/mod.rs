@@ -1,8 +1,8 @@
 //! The way out of the kernel: events one by one from the ring buffer, counters once per interval from the maps.
 
-pub mod contexts;
 pub mod duty;
 pub mod maps;
+pub mod questions;
 pub mod queues;
 pub mod ring;
 pub mod sample;

@@ -1,14 +1,12 @@
 //! Where a loop thread keeps the async context of what it executes.
 //!
-//! `node::Environment` is found on the stack of its thread: whatever the loop calls, the function that runs the loop has it at
-//! hand, in a register that its callees save. It is known by its shape: an array of four doubles, the last -1 or an id, of the
-//! isolate whose own words it names.
-//!
-//! Limits: x86-64; the layout of `AliasedBuffer` is that of Node 16 to 26.
+//! With contexts that V8 keeps, in a word of the isolate, which [`environment`] leads to; the word is known by what stands there
+//! without one.
 
 use super::{
+    environment,
     heap::is_pointer,
-    memory::{Memory, PIECE_WORDS, Piece, ProcessMemory},
+    memory::{Memory, ProcessMemory},
 };
 
 /// What is known of a version.
@@ -40,21 +38,6 @@ pub struct ContextPlaces {
     pub frame: Option<(u64, u64)>,
 }
 
-/// So much of a stack is searched. That of a thread in its loop is 15 KiB deep, most of it events of `uv__io_poll`.
-const STACK_BYTES: u64 = 64 << 10;
-/// Read at once.
-const CHUNK_BYTES: usize = 4096;
-
-/// `AliasedBuffer`: vtable, isolate, count of elements, offset in bytes, elements, and two more. From the elements of the ids
-/// backwards, in words: their own head, then elements and count of the hooks, which stand before them.
-const ISOLATE: u64 = 24;
-const HOOKS: u64 = 56;
-const HOOKS_COUNT: u64 = 72;
-/// Execution, trigger, the last one given out, default trigger.
-const IDS_LEN: u64 = 4;
-/// Kinds of hooks and what else Node counts with them.
-const HOOKS_LEN: std::ops::RangeInclusive<u64> = 8..=12;
-
 /// Finds the places of the thread of `pid` whose stack is at `sp`. `None`: not found, or within a callback that has a context at
 /// this moment; to be tried again.
 pub fn find(pid: u32, sp: u64, layout: ContextLayout) -> Option<ContextPlaces> {
@@ -62,60 +45,15 @@ pub fn find(pid: u32, sp: u64, layout: ContextLayout) -> Option<ContextPlaces> {
 }
 
 fn find_in(memory: &impl Memory, sp: u64, layout: ContextLayout) -> Option<ContextPlaces> {
-    let mut tried = std::collections::BTreeSet::new();
-    let sp = sp & !7;
-    for at in (sp..sp.checked_add(STACK_BYTES)?).step_by(CHUNK_BYTES) {
-        let mut chunk = [0; CHUNK_BYTES];
-        // At its end the stack is read word by word.
-        let words: Vec<u64> = if memory.read(at, &mut chunk) {
-            chunk.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect()
-        } else {
-            let words = (at..at + CHUNK_BYTES as u64).step_by(8);
-            words.map_while(|at| memory.words::<1>(at)).map(|[word]| word).collect()
+    environment::find(memory, sp, layout.ids_offset, |memory, environment| {
+        let frame = match layout.frame {
+            Some(frame) => {
+                Some(undefined_at(memory, environment.isolate.wrapping_add(frame.offset.into()), frame)?)
+            }
+            None => None,
         };
-        let candidates = words.iter().copied().filter(|word| is_aligned_address(*word));
-        let new = candidates.filter(|word| tried.insert(*word));
-        let mut pieces: Vec<Piece> = new
-            .map(|environment| Piece {
-                address: environment.wrapping_add(layout.ids_offset.into()).wrapping_sub(ISOLATE),
-                ..Piece::default()
-            })
-            .collect();
-        memory.read_pieces(&mut pieces);
-        let found = pieces.iter().filter(|piece| piece.read).find_map(|piece| check(memory, piece, layout));
-        if found.is_some() || words.len() < CHUNK_BYTES / 8 {
-            return found;
-        }
-    }
-    None
-}
-
-fn is_aligned_address(word: u64) -> bool {
-    word.is_multiple_of(8) && (0x1_0000..1 << 47).contains(&word)
-}
-
-/// `piece` begins with isolate, count, offset and elements of what may be the async ids.
-fn check(memory: &impl Memory, piece: &Piece, layout: ContextLayout) -> Option<ContextPlaces> {
-    let [isolate, count, offset, ids, ..]: [u64; PIECE_WORDS] = piece.words;
-    if count != IDS_LEN || offset != 0 || !is_aligned_address(isolate) || !is_aligned_address(ids) {
-        return None;
-    }
-    let [executing, trigger, last, default_trigger] = memory.words::<4>(ids)?.map(f64::from_bits);
-    let is_id = |id: f64| id >= 0.0 && id.fract() == 0.0 && id <= last;
-    if !is_id(executing) || !is_id(trigger) || last < 1.0 || default_trigger < -1.0 {
-        return None;
-    }
-    let of_ids = piece.address.wrapping_add(ISOLATE);
-    let [hooks] = memory.words::<1>(of_ids.wrapping_sub(HOOKS))?;
-    let [hooks_count] = memory.words::<1>(of_ids.wrapping_sub(HOOKS_COUNT))?;
-    if !HOOKS_LEN.contains(&hooks_count) || !is_aligned_address(hooks) {
-        return None;
-    }
-    let frame = match layout.frame {
-        Some(frame) => Some(undefined_at(memory, isolate.wrapping_add(frame.offset.into()), frame)?),
-        None => None,
-    };
-    Some(ContextPlaces { ids, hooks, frame })
+        Some(ContextPlaces { ids: environment.ids, hooks: environment.hooks, frame })
+    })
 }
 
 /// The place of a frame and `undefined`, if that is what stands there.

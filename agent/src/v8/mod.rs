@@ -12,6 +12,7 @@
 mod code;
 mod context;
 mod decode;
+mod environment;
 mod function;
 #[cfg(test)]
 mod fuzz;
