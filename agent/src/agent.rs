@@ -229,7 +229,7 @@ fn read_ring(
                     continue;
                 }
             }
-            if is_urgent(&record) {
+            if rejecting(&record).is_some() {
                 urgency.hurry();
             }
             // Waits while it is full. The decoder ends only after this thread.
@@ -249,25 +249,29 @@ fn decode(
     let mut searched = Instant::now();
     loop {
         let record = data.recv_timeout(RING_CHECK);
-        let was_urgent = record.as_ref().is_ok_and(is_urgent);
+        let rejecting = record.as_ref().ok().and_then(rejecting);
         match record {
             Ok(Record::Sample(sample)) => decoder.sampled(sample, shared),
             Ok(Record::Event(kind, event)) => lock(shared).event(kind, &event),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
-        if was_urgent {
+        if let Some(tid) = rejecting {
+            lock(shared).answer_rejecting(tid);
             urgency.relax();
         }
         decoder.housekeeping(shared);
         if searched.elapsed() >= SEARCH_EVERY {
             searched = Instant::now();
-            lock(shared).find_contexts();
+            lock(shared).answer_questions();
         }
     }
 }
 
-/// Whether the process may be gone soon.
-fn is_urgent(record: &Record) -> bool {
-    matches!(record, Record::Sample(sample) if sample.header.flags & SAMPLE_REJECTION != 0)
+/// The thread that has rejected a promise: its process may be gone soon.
+fn rejecting(record: &Record) -> Option<u32> {
+    match record {
+        Record::Sample(sample) if sample.header.flags & SAMPLE_REJECTION != 0 => Some(sample.header.tid),
+        _ => None,
+    }
 }

@@ -1,18 +1,22 @@
 //! Promises that are rejected while nobody handles them, exceptions that nobody catches, and a heap at its limit.
 //!
 //! V8 tells Node of every rejection without a handler, and again when a handler comes: `await` in a `try` block does both
-//! within microseconds. Node warns of what has no handler when its callbacks and microtasks are done, at the end of the turn at
-//! the latest, so what is left then counts. A handler that comes in a later callback of the same turn looks to us like one in
-//! time; Node has emitted `unhandledRejection` by then.
+//! within microseconds. Node tells of what has no handler when a callback and its microtasks are done, and clears a note then that
+//! it has set at the rejection. So what is open when the note is found cleared counts, and what is left at the end of the turn.
+//!
+//! Limits: a handler that the listener to `unhandledRejection` itself adds comes while the note is set, and looks like one in time.
+//! So does one in a later callback of the same turn where the place of the note is not known: on aarch64, and in the millisecond
+//! after the first rejection of a thread.
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_probe_read_user,
-    macros::uprobe,
+    macros::{map, uprobe},
+    maps::HashMap,
     programs::ProbeContext,
 };
 use nodeprobe_ebpf::{
-    Event, EventKind, ThreadRecord,
+    Event, EventKind, RejectionRecord, ThreadRecord,
     event::{EVENT_VALUES, HEAP_NEAR_LIMIT, HEAP_OUT_OF_MEMORY},
     sample::SAMPLE_REJECTION,
     thread::REJECTED_SLOTS,
@@ -35,6 +39,10 @@ const SAMPLE_BURST: u32 = 8;
 /// Two attachments to one file run one after the other within this time. No two calls of these functions come so close: the
 /// trap alone takes longer.
 const REPEAT_NS: u64 = 700;
+
+/// By thread. The agent sets the size, and removes those of threads that have ended.
+#[map]
+static REJECTIONS: HashMap<u32, RejectionRecord> = HashMap::with_max_entries(1024, 0);
 
 /// Whether the hit at `sp` has been dealt with by an earlier attachment to the same place.
 #[inline(always)]
@@ -64,6 +72,12 @@ pub(crate) fn promise_reject(ctx: ProbeContext) -> u32 {
     let Ok([handle, event]) = read else { return 0 };
     // SAFETY: as above. A handle points to where the collector keeps the promise's address.
     let promise = unsafe { bpf_probe_read_user(handle as *const u64) }.unwrap_or(0);
+    let note = note(thread, sp);
+    if thread.rejected_open != 0 && is_cleared(note) {
+        target::begin_change(&mut thread.seq_end);
+        count_unhandled(thread);
+        target::end_change(&mut thread.seq_begin, thread.seq_end);
+    }
     match event as u32 {
         REJECT_WITH_NO_HANDLER => rejected(thread, registers, promise),
         HANDLER_ADDED_AFTER_REJECT => handled(thread, promise),
@@ -84,6 +98,33 @@ fn message(_ctx: &ProbeContext, sp: u64) -> u64 {
 #[inline(always)]
 fn message(ctx: &ProbeContext, _sp: u64) -> u64 {
     ctx.arg::<u64>(0).unwrap_or(0)
+}
+
+/// Where Node's note is; 0 = not known yet. The first time the agent is asked for it.
+#[inline(always)]
+fn note(thread: &ThreadRecord, sp: u64) -> u64 {
+    if let Some(record) = REJECTIONS.get_ptr_mut(thread.tid) {
+        // SAFETY: valid while the program runs (RCU); its thread alone writes it until the agent has completed it.
+        let record = unsafe { &mut *record };
+        if record.observed_ns == thread.observed_ns {
+            if record.note == 0 && sp > record.sp {
+                // The nearer to the loop, the better.
+                record.sp = sp;
+            }
+            return record.note;
+        }
+    }
+    let record =
+        RejectionRecord { tgid: thread.tgid, padding: 0, observed_ns: thread.observed_ns, sp, note: 0 };
+    // There are as many places as for threads.
+    REJECTIONS.insert(thread.tid, record, 0).ok();
+    0
+}
+
+#[inline(always)]
+fn is_cleared(note: u64) -> bool {
+    // SAFETY: the helper checks the address.
+    note != 0 && unsafe { bpf_probe_read_user(note as *const u8) } == Ok(0)
 }
 
 #[inline(always)]
@@ -146,9 +187,9 @@ fn free(thread: &mut ThreadRecord, slot: usize) {
     thread.rejected_sampled &= !(1 << slot);
 }
 
-/// The turn ends; the caller has opened the change.
+/// Node has told of what is open, or the turn ends; the caller has opened the change.
 #[inline(always)]
-pub(crate) fn end_turn(thread: &mut ThreadRecord) {
+pub(crate) fn count_unhandled(thread: &mut ThreadRecord) {
     let count = thread.rejected_open;
     if count == 0 {
         return;

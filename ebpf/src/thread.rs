@@ -181,7 +181,7 @@ wire_record! {
         pub rejected_sampled: u32,
         /// Stacks taken since `rejection_sample_ns`.
         pub rejection_samples: u32,
-        /// Promises that had no handler at the end of their turn: of each, Node emitted `unhandledRejection`.
+        /// Promises that had no handler when Node told of them: of each it emitted `unhandledRejection`.
         pub rejections: u64,
         /// Handlers that came after that.
         pub rejections_handled_late: u64,

@@ -1,6 +1,6 @@
 'use strict';
 // late-handlers.js: per line `round`: promises that are rejected in a callback, and get their handler at once, in a microtask, in a later
-// turn of the event loop, or never; per line `same-turn`: in the next callback of the same turn. Per line `report`: the events
+// turn of the event loop, or never; per line `same-turn`: in a later callback of the same turn. Per line `report`: the events
 // that Node emitted for them.
 const fs = require('fs');
 
@@ -12,7 +12,6 @@ const LATER_MS = 20;
 
 const events = { unhandledRejection: 0, rejectionHandled: 0 };
 for (const name of Object.keys(events)) process.on(name, () => events[name]++);
-let same_turn = 0;
 let rounds = 0;
 
 const rejected = (count) => Array.from({ length: count }, (_, i) => Promise.reject(new Error(`no ${i}`)));
@@ -32,20 +31,28 @@ function round() {
   setTimeout(() => oracle({ type: 'round', rounds: ++rounds }), 10 * LATER_MS);
 }
 
-let between = [];
+let sameTurns = 0;
 function sameTurn() {
   // Node is done with the first callback, its microtasks and its rejections before it begins the second.
-  setImmediate(() => {
-    between = rejected(2);
-    same_turn += between.length;
-  });
-  setImmediate(() => handle(between));
-  setTimeout(() => oracle({ type: 'same-turn' }), 10 * LATER_MS);
+  for (const [i, next] of [setImmediate, (callback) => setTimeout(callback, 5)].entries()) {
+    for (const size of SIZES) {
+      setTimeout(() => {
+        let earlier;
+        next(() => { earlier = rejected(size); });
+        // One of these is late, the other in time.
+        next(() => handle(earlier.concat(rejected(size))));
+        // Both never.
+        next(() => rejected(size));
+        next(() => rejected(size));
+      }, LATER_MS * (i + 1));
+    }
+  }
+  setTimeout(() => oracle({ type: 'same-turn', rounds: ++sameTurns }), 10 * LATER_MS);
 }
 
 process.stdin.setEncoding('utf8').on('data', (lines) => {
   if (lines.includes('round')) round();
   if (lines.includes('same-turn')) sameTurn();
-  if (lines.includes('report')) oracle({ type: 'report', ...events, same_turn });
+  if (lines.includes('report')) oracle({ type: 'report', ...events });
 }).on('end', () => process.exit());
 oracle({ type: 'ready', pid: process.pid });

@@ -16,8 +16,8 @@ use aya::{
     programs::{PerfEvent, Program, ProgramError, TracePoint, UProbe},
 };
 use nodeprobe_ebpf::{
-    ContextRecord, DutyRecord, PoolThread, PoolWork, PoolWorkKey, SocketKey, SocketRecord, StdioKey,
-    StdioRecord, ThreadRecord, part::SYSCALLS_LEN, tick::Tick,
+    ContextRecord, DutyRecord, PoolThread, PoolWork, PoolWorkKey, RejectionRecord, SocketKey, SocketRecord,
+    StdioKey, StdioRecord, ThreadRecord, part::SYSCALLS_LEN, tick::Tick,
 };
 
 use super::{
@@ -28,7 +28,12 @@ use crate::{
     governor::Budget,
     kernel::{btf, tick},
     readout::{
-        Maps, duty::DutyTable, maps::Wire, questions::Questions, queues::Queues, ring::Ring,
+        Maps,
+        duty::DutyTable,
+        maps::Wire,
+        questions::{Asked, Questions},
+        queues::Queues,
+        ring::Ring,
         stack_pointers::StackPointers,
     },
     syscalls,
@@ -196,6 +201,7 @@ impl Kernel {
             .map_max_entries("THREADS", settings.max_threads)
             .map_max_entries("STDIO", settings.max_threads.saturating_mul(2))
             .map_max_entries("CONTEXTS", settings.max_threads)
+            .map_max_entries("REJECTIONS", settings.max_threads)
             .load(OBJECT)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
         let programs = MultiPrograms::new(OBJECT, &ebpf).unwrap_or_else(|reason| {
@@ -239,7 +245,18 @@ impl Kernel {
                 take(&mut ebpf, "POOL_THREADS", HashMap::<_, u32, Wire<PoolThread>>::try_from)?,
                 take(&mut ebpf, "SOCKETS", HashMap::<_, Wire<SocketKey>, Wire<SocketRecord>>::try_from)?,
             ),
-            Questions::new(take(&mut ebpf, "CONTEXTS", HashMap::<_, u32, Wire<ContextRecord>>::try_from)?),
+            Questions {
+                contexts: Asked::new(take(
+                    &mut ebpf,
+                    "CONTEXTS",
+                    HashMap::<_, u32, Wire<ContextRecord>>::try_from,
+                )?),
+                rejections: Asked::new(take(
+                    &mut ebpf,
+                    "REJECTIONS",
+                    HashMap::<_, u32, Wire<RejectionRecord>>::try_from,
+                )?),
+            },
         );
         let ring = Ring::new(take(&mut ebpf, "EVENTS", RingBuf::try_from)?);
         let duty = DutyTable::new(take(&mut ebpf, "DUTY", HashMap::<_, u32, Wire<DutyRecord>>::try_from)?);

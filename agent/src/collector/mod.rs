@@ -107,9 +107,15 @@ impl Collector {
         lost
     }
 
-    /// Tells loop threads that ask where they keep their async contexts. To be called some times a second.
-    pub fn find_contexts(&mut self) {
-        self.searches.contexts(&mut self.maps.contexts, &self.targets);
+    /// Answers loop threads that ask where something of them is. To be called some times a second.
+    pub fn answer_questions(&mut self) {
+        self.searches.contexts(&mut self.maps.questions.contexts, &self.targets);
+        self.searches.rejections(&mut self.maps.questions.rejections, &self.targets, None);
+    }
+
+    /// The same for a thread that has just rejected a promise: until it has its answer, handlers that come late may be missed.
+    pub fn answer_rejecting(&mut self, tid: u32) {
+        self.searches.rejections(&mut self.maps.questions.rejections, &self.targets, Some(tid));
     }
 
     /// Takes in one event that is about data, not about discovery.
@@ -215,7 +221,7 @@ impl Collector {
         };
         let pool_waiting = self.maps.queues.pool(is_over);
         self.maps.queues.sweep_pool_threads(living);
-        let contexts = self.maps.contexts.all();
+        let contexts = self.maps.questions.contexts.all();
         let moment = Moment {
             sampling: &self.sampling,
             pool_waiting: &pool_waiting,
@@ -262,7 +268,9 @@ impl Collector {
             by_process.values().filter(|records| records.iter().all(|(r, _)| ended(r))).count();
         *self.lost.entry(LOST_PROCESS_UNIDENTIFIED).or_insert(0) += unidentified as u64;
         processes.sort_by_key(|process| process.id);
-        self.maps.contexts.retain(|tid| owners.contains_key(&tid));
+        self.maps.questions.contexts.retain(|tid| owners.contains_key(&tid));
+        self.maps.questions.rejections.retain(|tid| owners.contains_key(&tid));
+        self.searches.retain(|tid| owners.contains_key(&tid));
         self.sampling.retain(|tid| owners.contains_key(&tid));
         self.backlogs.retain(|pid| self.targets.get(pid).is_some());
         Snapshot {

@@ -96,7 +96,7 @@ impl HostWindows {
     /// Adds what the busiest process has had since the last look.
     fn count(&mut self) {
         let mut by_process: HashMap<u32, u64> = HashMap::new();
-        let records = lock(&self.shared).maps.contexts.all();
+        let records = lock(&self.shared).maps.questions.contexts.all();
         self.hits.retain(|tid, _| records.contains_key(tid));
         for (tid, record) in records {
             let hits = record.reads + record.writes;

@@ -365,14 +365,14 @@ pub const UNHANDLED_REJECTIONS: Metric = new(
     Instrument::Counter,
     "{rejection}",
     &[],
-    "Promises that were rejected and had no handler at the end of their turn of the event loop.",
+    "Promises that were rejected and had no handler when their callback and its microtasks were done: Node emits `unhandledRejection`.",
 );
 pub const LATE_HANDLERS: Metric = new(
     "nodeprobe.promise.late_handlers",
     Instrument::Counter,
     "{handler}",
     &[],
-    "Handlers that were added to a promise in a later turn of the event loop than the one it was rejected in.",
+    "Handlers that were added to a promise after it was counted as unhandled: Node emits `rejectionHandled`.",
 );
 pub const DEOPTIMIZATIONS: Metric = new(
     "nodeprobe.jit.deoptimizations",

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use nodeprobe_ebpf::{
-    ContextRecord, DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN,
-};
+use nodeprobe_ebpf::{DropReason, StdioKey, StdioRecord, ThreadRecord, stdio_record::TTY_FDS_LEN};
 
 use super::{questions::Questions, queues::Queues};
 
@@ -35,8 +33,8 @@ pub struct Maps {
     tty_fds: Array<MapData, u64>,
     /// What waits: for a thread of the pool, for the reader of a socket.
     pub queues: Queues,
-    /// Whether callbacks have the async context of what they answer.
-    pub contexts: Questions<ContextRecord>,
+    /// What threads ask the agent to find.
+    pub questions: Questions,
     current_epoch: u64,
 }
 
@@ -48,10 +46,10 @@ impl Maps {
         drops: PerCpuArray<MapData, u64>,
         tty_fds: Array<MapData, u64>,
         queues: Queues,
-        contexts: Questions<ContextRecord>,
+        questions: Questions,
     ) -> Self {
         // Zeroed slots carry epoch 0, so the first interval must have another number.
-        let mut maps = Self { threads, stdio, epoch, drops, tty_fds, queues, contexts, current_epoch: 0 };
+        let mut maps = Self { threads, stdio, epoch, drops, tty_fds, queues, questions, current_epoch: 0 };
         maps.advance_epoch();
         maps
     }

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use aya::maps::{self, MapData};
-use nodeprobe_ebpf::{ContextRecord, context_record::CONTEXT_UNKNOWN};
+use nodeprobe_ebpf::{ContextRecord, RejectionRecord, context_record::CONTEXT_UNKNOWN};
 
 use super::maps::Wire;
 
 // SAFETY: the contract's `wire_record!` asserts that it has no padding, and all fields are integers, so every bit
 // pattern is valid.
 unsafe impl aya::Pod for Wire<ContextRecord> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Wire<RejectionRecord> {}
 
 /// A record that a loop thread makes and the agent completes.
 pub trait Question: Copy {
@@ -45,15 +47,35 @@ impl Question for ContextRecord {
     }
 }
 
-/// The map of one kind of them, by thread.
-pub struct Questions<Q: Question>
+impl Question for RejectionRecord {
+    const WHAT: &'static str = "where Node notes rejected promises";
+
+    fn asker(&self) -> Asker {
+        Asker { tgid: self.tgid, observed_ns: self.observed_ns, sp: self.sp }
+    }
+
+    fn is_open(&self) -> bool {
+        self.note == 0
+    }
+}
+
+/// All of them.
+pub struct Questions {
+    /// Whether callbacks have the async context of what they answer.
+    pub contexts: Asked<ContextRecord>,
+    /// Whether Node has told of rejected promises.
+    pub rejections: Asked<RejectionRecord>,
+}
+
+/// The map of one kind, by thread.
+pub struct Asked<Q: Question>
 where
     Wire<Q>: aya::Pod,
 {
     records: maps::HashMap<MapData, u32, Wire<Q>>,
 }
 
-impl<Q: Question> Questions<Q>
+impl<Q: Question> Asked<Q>
 where
     Wire<Q>: aya::Pod,
 {
@@ -70,6 +92,11 @@ where
     pub fn open(&self) -> Vec<(u32, Q)> {
         let records = self.records.iter().filter_map(Result::ok).map(|(tid, record)| (tid, record.0));
         records.filter(|(_, record)| record.is_open()).collect()
+    }
+
+    /// That of one thread, if it is not answered.
+    pub fn open_of(&self, tid: u32) -> Option<Q> {
+        self.records.get(&tid, 0).ok().map(|record| record.0).filter(Question::is_open)
     }
 
     /// Answers a thread, if it still is the one that asked.

@@ -136,7 +136,7 @@ pub struct PausesReport {
     pub max_s: Option<f64>,
 }
 
-/// Rejected promises that had no handler at the end of their turn, and handlers that came later.
+/// Rejected promises that had no handler when Node told of them, and handlers that came later.
 #[derive(Debug, Serialize)]
 pub struct RejectionsReport {
     pub unhandled: Option<u64>,

@@ -78,18 +78,7 @@ fn undefined_at(memory: &impl Memory, place: u64, frame: FrameLayout) -> Option<
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::*;
-
-    struct Image(BTreeMap<u64, u64>);
-
-    impl Memory for Image {
-        fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
-            (address..).zip(buffer).all(|(at, place)| {
-                let word = self.0.get(&(at & !7));
-                word.map(|word| *place = word.to_le_bytes()[(at & 7) as usize]).is_some()
-            })
-        }
-    }
+    use super::{super::memory::Words, *};
 
     const SP: u64 = 0x7ffe_0000_1000;
     const ENVIRONMENT: u64 = 0x3c54_f1b0;
@@ -101,7 +90,7 @@ mod tests {
         ContextLayout { ids_offset: 0x488, frame: Some(FrameLayout { offset: 0x278, oddball_type: 131 }) };
 
     /// What Node 24 had at these places, with its environment in the 500th word of the stack.
-    fn image() -> Image {
+    fn image() -> Words {
         let mut words: BTreeMap<u64, u64> = (0..600).map(|n| (SP + 8 * n, 7 * n)).collect();
         words.insert(SP + 8 * 500, ENVIRONMENT);
         let ids = ENVIRONMENT + 0x488;
@@ -122,7 +111,7 @@ mod tests {
         words.insert(UNDEFINED + 7, 0x7ff8_0000_0000_0000);
         words.insert(UNDEFINED + 0x7ff, 1);
         words.insert(UNDEFINED + 0x807, 131 << 32);
-        Image(words)
+        Words(words)
     }
 
     #[test]

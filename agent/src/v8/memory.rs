@@ -70,6 +70,20 @@ pub(super) struct Piece {
     pub(super) read: bool,
 }
 
+/// Words of a recorded image, by their addresses.
+#[cfg(test)]
+pub(super) struct Words(pub(super) std::collections::BTreeMap<u64, u64>);
+
+#[cfg(test)]
+impl Memory for Words {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        (address..).zip(buffer).all(|(at, place)| {
+            let word = self.0.get(&(at & !7));
+            word.map(|word| *place = word.to_le_bytes()[(at & 7) as usize]).is_some()
+        })
+    }
+}
+
 /// A living process, read by `process_vm_readv(2)`: it takes `CAP_SYS_PTRACE`, stops nothing and leaves no trace.
 ///
 /// After the end of the process every read fails; the caller holds the process's directory open to know that the number

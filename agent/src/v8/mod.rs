@@ -23,6 +23,7 @@ mod live;
 mod memory;
 mod position;
 mod regions;
+mod rejections;
 mod rescue;
 mod script;
 mod string;
@@ -38,6 +39,7 @@ pub use self::{
     layout::{Layout, LayoutError, Metadata},
     memory::read_memory,
     regions::V8File,
+    rejections::find_note as find_rejection_note,
     script::Place,
 };
 use self::{decode::Decoder, memory::ProcessMemory, regions::Regions};
