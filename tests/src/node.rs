@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -110,17 +110,17 @@ impl Node {
 
     /// A command that runs this build, free of the settings of whoever runs the tests.
     pub fn command(&self) -> Command {
-        self.command_through(&[])
+        self.command_through::<&str>(&[])
     }
 
     /// A command that runs this build by way of `launcher`, which becomes what its last arguments name.
-    pub fn command_through(&self, launcher: &[&str]) -> Command {
+    pub fn command_through<S: AsRef<OsStr>>(&self, launcher: &[S]) -> Command {
         let mut words: Vec<OsString> = Vec::new();
         if let Some(root) = &self.debian_root {
             words.extend(DEBIAN_LAUNCHER.map(OsString::from));
             words.push(root.into());
         }
-        words.extend(launcher.iter().map(OsString::from));
+        words.extend(launcher.iter().map(|word| word.as_ref().to_owned()));
         words.push(self.binary.clone().into());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

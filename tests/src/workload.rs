@@ -16,9 +16,17 @@ use crate::{Node, node::target_tmp, oracle::Oracle, process::OwnedProcess};
 /// How long a workload may take to start on a loaded machine.
 const START: Duration = Duration::from_secs(20);
 
+const INSTALL: &str =
+    "mount -t tmpfs none /srv && mkdir /srv/app && mount --bind \"$0\" /srv/app && exec \"$@\"";
+
+fn workloads() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads")
+}
+
 /// What to start; see `workloads/README.md` for the scripts.
 pub struct Plan {
     node: Node,
+    launcher: Vec<OsString>,
     script: PathBuf,
     flags: Vec<OsString>,
     arguments: Vec<OsString>,
@@ -66,9 +74,20 @@ impl Plan {
         self
     }
 
+    /// As installed on a server: the script is found below `/srv/app`, for this process alone, so that nothing it tells has the
+    /// paths of this machine. Every step is an exec, so the pid stays.
+    #[must_use]
+    pub fn installed(mut self) -> Self {
+        let beneath = self.script.strip_prefix(workloads()).expect("a script of the repository");
+        self.script = Path::new("/srv/app").join(beneath);
+        self.launcher = ["unshare", "--mount", "sh", "-c", INSTALL].map(OsString::from).into();
+        self.launcher.push(workloads().into());
+        self
+    }
+
     /// Starts Node at once.
     pub fn start(self) -> Workload {
-        let mut command = self.node.command();
+        let mut command = self.node.command_through(&self.launcher);
         command.args(&self.flags).arg(&self.script).args(&self.arguments);
         self.spawn(command)
     }
@@ -111,7 +130,7 @@ pub struct Workload {
 impl Workload {
     /// Plans a script of `workloads/`; nothing is read from its stdout or stderr unless told otherwise.
     pub fn plan(node: &Node, script: &str) -> Plan {
-        Self::plan_path(node, &Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads").join(script))
+        Self::plan_path(node, &workloads().join(script))
     }
 
     /// Plans any script.
@@ -119,6 +138,7 @@ impl Workload {
         Plan {
             node: node.clone(),
             script: script.to_path_buf(),
+            launcher: Vec::new(),
             flags: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),

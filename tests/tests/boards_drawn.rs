@@ -62,7 +62,7 @@ struct Service {
 impl Service {
     fn start(node: &Node, name: &str, pod: &str, script: &str, rate: f64) -> Self {
         // As in Kubernetes, where the agent makes the instance of these.
-        let mut plan = Workload::plan(node, script).env("OTEL_SERVICE_NAME", name).env(
+        let mut plan = Workload::plan(node, script).installed().env("OTEL_SERVICE_NAME", name).env(
             "OTEL_RESOURCE_ATTRIBUTES",
             format!("k8s.namespace.name=shop,k8s.pod.name={pod},service.instance.id=shop.{pod}.app"),
         );
