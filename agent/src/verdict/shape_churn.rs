@@ -19,7 +19,8 @@ pub(super) fn check(history: &History) -> Option<Finding> {
     let taken = |occasion| history.taken(occasion).map(|taken| taken.count).sum::<u64>() as f64;
     let (harmful, of_loops) = (taken(Occasion::Deopt), taken(Occasion::LoopExit));
     let most = history.blamed_for(Occasion::Deopt);
-    let of_most = most.as_ref().map_or(0.0, |(_, part)| deopts * part * harmful / (harmful + of_loops));
+    let loop_exits = if of_loops > 0.0 { of_loops / (harmful + of_loops) } else { 0.0 };
+    let of_most = most.as_ref().map_or(0.0, |(_, part)| deopts * part * (1.0 - loop_exits));
     let per_s = if history.window_s() > 0.0 { of_most / history.window_s() } else { 0.0 };
     let goes_on = most.as_ref().is_some_and(|(culprit, _)| {
         let (intervals, is_late) = history.intervals_with(Occasion::Deopt, culprit);
@@ -52,6 +53,7 @@ pub(super) fn check(history: &History) -> Option<Finding> {
         ("ic_miss_ratio", share),
         ("deopts", deopts),
         ("deopts_per_s", history.per_second(history.deopts())),
+        ("loop_exit_ratio", loop_exits),
     ]);
     Some(finding.blaming(culprit))
 }

@@ -229,16 +229,31 @@ fn inline_cache_misses_count_only_of_a_busy_loop() {
 
 #[test]
 fn code_that_is_left_behind_its_loop_is_no_churn() {
-    let deoptimised = |occasion| {
+    let deoptimised = |harmful, of_loops| {
         judged(10, move |_, process, interval| {
-            process.deopts.eager = 8;
+            process.deopts.eager = harmful + of_loops;
             let stack = sample::thread_stacks(process).stacks.remove(0).stack;
-            let taken = OccasionStack { process: process.id, tid: 301, occasion, stack, count: 8 };
-            interval.occasions.push(taken);
+            for (occasion, count) in [(Occasion::Deopt, harmful), (Occasion::LoopExit, of_loops)] {
+                let stack = stack.clone();
+                interval.occasions.push(OccasionStack {
+                    process: process.id,
+                    tid: 301,
+                    occasion,
+                    stack,
+                    count,
+                });
+            }
         })
     };
-    assert_eq!(modes(&deoptimised(Occasion::Deopt)), [(Mode::ShapeChurn, true)]);
-    assert_eq!(deoptimised(Occasion::LoopExit), []);
+    assert_eq!(modes(&deoptimised(8, 0)), [(Mode::ShapeChurn, true)]);
+    assert_eq!(deoptimised(0, 8), []);
+    assert_eq!(deoptimised(2, 6), [], "two of eight per second");
+    let findings = deoptimised(6, 2);
+    assert_eq!(modes(&findings), [(Mode::ShapeChurn, true)]);
+    assert_eq!(
+        findings[0].evidence.iter().find(|(name, _)| *name == "loop_exit_ratio"),
+        Some(&("loop_exit_ratio", 0.25))
+    );
 }
 
 #[test]

@@ -348,7 +348,7 @@ fn contexts() -> Panel {
 }
 
 fn deopts() -> Panel {
-    panel(Lines, "Deoptimisations", "ops", "Optimised code thrown away: it met what it was not compiled for (eager), or something it relied on changed (lazy).")
+    panel(Lines, "Deoptimisations", "ops", "Optimised code thrown away: it met what it was not compiled for (eager), or something it relied on changed (lazy). Code that is left behind the loop it was made for is in here, and is no harm: the finding leaves it out.")
         .threshold(thresholds::DEOPTS_PER_S)
         .query("{{nodeprobe_jit_deopt_kind}}", sum("nodeprobe_jit_deopt_kind", &rate(DEOPTS, "")))
 }

@@ -341,7 +341,7 @@ fn deopts() -> Panel {
         Lines,
         "Deoptimisations",
         "ops",
-        "How often V8 threw away optimised code. From five per second in one function on, going on for the minute, nodeprobe warns.",
+        "How often V8 threw away optimised code. From five per second in one function on, going on for the minute, nodeprobe warns; code that is left behind the loop it was made for is in here, but does not count for that.",
     )
     .threshold(thresholds::DEOPTS_PER_S)
     .query("{{nodeprobe_jit_deopt_kind}} {{service_instance_id}}", sum(&format!("nodeprobe_jit_deopt_kind, {INSTANCE}"), &rate(DEOPTS, "")))
