@@ -15,7 +15,7 @@ use nodeprobe_ebpf::{Event, EventKind, sample::SAMPLE_REJECTION};
 
 use crate::{
     bpf::{Handles, Kernel, LoadError, Settings, detach},
-    collector::Collector,
+    collector::{Collector, Searches},
     discovery::{self, Discovery},
     governor::{
         cost,
@@ -246,7 +246,7 @@ fn decode(
     urgency: &Urgency,
 ) {
     urgency.begin();
-    let mut searched = Instant::now();
+    let (mut searches, mut answered) = (Searches::default(), Instant::now());
     loop {
         let record = data.recv_timeout(RING_CHECK);
         let rejecting = record.as_ref().ok().and_then(rejecting);
@@ -257,13 +257,13 @@ fn decode(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
         if let Some(tid) = rejecting {
-            lock(shared).answer_rejecting(tid);
             urgency.relax();
+            searches.answer_rejecting(tid, shared);
         }
         decoder.housekeeping(shared);
-        if searched.elapsed() >= SEARCH_EVERY {
-            searched = Instant::now();
-            lock(shared).answer_questions();
+        if answered.elapsed() >= SEARCH_EVERY {
+            answered = Instant::now();
+            searches.answer_all(shared);
         }
     }
 }

@@ -137,7 +137,7 @@ pub fn plan(files: &[&Binary], has_cookies: bool) -> Plan {
     let async_context = async_context(node, v8);
     let compile = compile(v8);
     if rejections.is_ok() {
-        add_points(&mut points, node, &[Hook::PromiseReject]);
+        add_points(&mut points, node, &[Hook::PromiseReject, Hook::RejectFailed]);
     }
     if deopts.is_ok() {
         add_points(&mut points, v8, &[Hook::Deopt]);

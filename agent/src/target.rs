@@ -48,8 +48,9 @@ pub struct Target {
     pub stacks: Option<StackSource>,
     /// Where its threads keep async contexts; `None`: not known, see `signals`.
     pub async_context: Option<ContextLayout>,
-    /// In its environments, the address of async ids: what else is in there is found by it.
-    pub async_ids_offset: Option<u32>,
+    /// In its environments, the address of async ids, by which the note is found that tells whether Node has told of rejections.
+    /// `None`: it is not to be used.
+    pub rejection_ids_offset: Option<u32>,
 }
 
 /// For how long something was looked at, in windows.
@@ -122,7 +123,7 @@ impl Target {
             drains_seen: Seen::default(),
             stacks: None,
             async_context: None,
-            async_ids_offset: None,
+            rejection_ids_offset: None,
         }
     }
 }

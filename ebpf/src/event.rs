@@ -23,7 +23,7 @@ pub enum EventKind {
     /// A sleep inside a turn whose stack was sampled when it began has ended. `detail`: its `part::PART_*`; `start_ns`: that of
     /// the sample; `values`: when the turn began, the system call.
     Slept = 7,
-    /// A turn ended with rejected promises that nobody handles. `detail`: how many; `start_ns`: when it began; `values`: the
+    /// Node has told of rejected promises that nobody handles, or their turn has ended. `detail`: how many; `start_ns`: when the turn began; `values`: the
     /// slots of those with a sample, a bit each, and the number of slots without.
     Rejected = 8,
     /// Node was handed an exception that nobody caught. `detail`: 1 if it is the reason of a rejected promise.

@@ -116,7 +116,7 @@ fn is_repoll(thread: &ThreadRecord, timeout_ms: i32, now_ns: u64) -> bool {
 #[inline(always)]
 pub(crate) fn end_turn(thread: &mut ThreadRecord, now_ns: u64) {
     gc::abandon(thread);
-    rejections::count_unhandled(thread);
+    rejections::end_turn(thread);
     let duration_ns = now_ns - thread.since_ns;
     thread.busy_ns += duration_ns;
     let epoch = maps::epoch();

@@ -6,7 +6,8 @@ wire_record! {
     /// Of one loop thread: made by it when a promise is rejected for the first time, completed by the agent.
     pub struct RejectionRecord {
         pub tgid: u32,
-        pub padding: u32,
+        /// Non-zero: the note was seen set while a promise waited, so it is of this thread and in use.
+        pub was_set: u32,
         /// That of the `ThreadRecord`: tells a former thread of the same number.
         pub observed_ns: u64,
         /// A stack pointer of the thread: the frames of its loop are above.

@@ -4,9 +4,11 @@
 //! within microseconds. Node tells of what has no handler when a callback and its microtasks are done, and clears a note then that
 //! it has set at the rejection. So what is open when the note is found cleared counts, and what is left at the end of the turn.
 //!
-//! Limits: a handler that the listener to `unhandledRejection` itself adds comes while the note is set, and looks like one in time.
-//! So does one in a later callback of the same turn where the place of the note is not known: on aarch64, and in the millisecond
-//! after the first rejection of a thread.
+//! Near the end of the stack Node fails to set the note, says so, and never tells of that promise: it is taken back.
+//!
+//! Limits: a handler that the listener to `unhandledRejection` adds, itself or in what it puts off to a tick or a microtask, comes
+//! while the note is set, and looks like one in time. So does one in a later callback of the same turn where the place of the note is
+//! not known (yet), or was not seen set before.
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -19,7 +21,7 @@ use nodeprobe_ebpf::{
     Event, EventKind, RejectionRecord, ThreadRecord,
     event::{EVENT_VALUES, HEAP_NEAR_LIMIT, HEAP_OUT_OF_MEMORY},
     sample::SAMPLE_REJECTION,
-    thread::REJECTED_SLOTS,
+    thread::{REJECTED_NOT, REJECTED_SLOTS, REJECTED_WITHOUT_SLOT},
 };
 
 use crate::{
@@ -39,6 +41,8 @@ const SAMPLE_BURST: u32 = 8;
 /// Two attachments to one file run one after the other within this time. No two calls of these functions come so close: the
 /// trap alone takes longer.
 const REPEAT_NS: u64 = 700;
+/// The frame of `PromiseRejectCallback` and the call from there are smaller by far.
+const CALLEE_BYTES: u64 = 4096;
 
 /// By thread. The agent sets the size, and removes those of threads that have ended.
 #[map]
@@ -72,12 +76,13 @@ pub(crate) fn promise_reject(ctx: ProbeContext) -> u32 {
     let Ok([handle, event]) = read else { return 0 };
     // SAFETY: as above. A handle points to where the collector keeps the promise's address.
     let promise = unsafe { bpf_probe_read_user(handle as *const u64) }.unwrap_or(0);
-    let note = note(thread, sp);
-    if thread.rejected_open != 0 && is_cleared(note) {
+    let has_told = has_told(thread, sp);
+    if thread.rejected_open != 0 && has_told {
         target::begin_change(&mut thread.seq_end);
         count_unhandled(thread);
         target::end_change(&mut thread.seq_begin, thread.seq_end);
     }
+    (thread.rejected_sp, thread.rejected_last) = (sp, REJECTED_NOT);
     match event as u32 {
         REJECT_WITH_NO_HANDLER => rejected(thread, registers, promise),
         HANDLER_ADDED_AFTER_REJECT => handled(thread, promise),
@@ -100,31 +105,34 @@ fn message(ctx: &ProbeContext, _sp: u64) -> u64 {
     ctx.arg::<u64>(0).unwrap_or(0)
 }
 
-/// Where Node's note is; 0 = not known yet. The first time the agent is asked for it.
+/// Whether Node's note is clear: then it has told of what is open. The first time the agent is asked where the note is.
 #[inline(always)]
-fn note(thread: &ThreadRecord, sp: u64) -> u64 {
+fn has_told(thread: &ThreadRecord, sp: u64) -> bool {
     if let Some(record) = REJECTIONS.get_ptr_mut(thread.tid) {
-        // SAFETY: valid while the program runs (RCU); its thread alone writes it until the agent has completed it.
+        // SAFETY: valid while the program runs (RCU); its thread alone writes it, but for the agent that completes it.
         let record = unsafe { &mut *record };
         if record.observed_ns == thread.observed_ns {
-            if record.note == 0 && sp > record.sp {
+            if record.note == 0 {
                 // The nearer to the loop, the better.
-                record.sp = sp;
+                record.sp = if sp > record.sp { sp } else { record.sp };
+                return false;
             }
-            return record.note;
+            // SAFETY: the helper checks the address.
+            let note = unsafe { bpf_probe_read_user(record.note as *const u8) };
+            if note != Ok(0) {
+                record.was_set |= u32::from(note.is_ok() && thread.rejected_open != 0);
+                return false;
+            }
+            // What was found on the stack may be of an environment that is gone, or of another thread: one that stays clear would
+            // tell of each rejection that it is unhandled.
+            return record.was_set != 0;
         }
     }
     let record =
-        RejectionRecord { tgid: thread.tgid, padding: 0, observed_ns: thread.observed_ns, sp, note: 0 };
-    // There are as many places as for threads.
+        RejectionRecord { tgid: thread.tgid, was_set: 0, observed_ns: thread.observed_ns, sp, note: 0 };
+    // Where it does not fit the end of the turn decides.
     REJECTIONS.insert(thread.tid, record, 0).ok();
-    0
-}
-
-#[inline(always)]
-fn is_cleared(note: u64) -> bool {
-    // SAFETY: the helper checks the address.
-    note != 0 && unsafe { bpf_probe_read_user(note as *const u8) } == Ok(0)
+    false
 }
 
 #[inline(always)]
@@ -141,6 +149,7 @@ fn rejected(thread: &mut ThreadRecord, registers: Registers, promise: u64) {
             slot = index as i32;
         }
     }
+    thread.rejected_last = if slot < 0 { REJECTED_WITHOUT_SLOT } else { slot };
     let now = target::now_ns();
     if now - thread.rejection_sample_ns >= SAMPLE_INTERVAL_NS {
         thread.rejection_sample_ns = now;
@@ -172,7 +181,11 @@ fn handled(thread: &mut ThreadRecord, promise: u64) {
     }
     if !found && thread.rejected_open <= with_slot {
         if thread.rejected_moved == 0 || some >= REJECTED_SLOTS {
-            thread.rejections_handled_late += 1;
+            if thread.rejected_untold != 0 {
+                thread.rejected_untold -= 1;
+            } else {
+                thread.rejections_handled_late += 1;
+            }
             return;
         }
         free(thread, some);
@@ -187,9 +200,39 @@ fn free(thread: &mut ThreadRecord, slot: usize) {
     thread.rejected_sampled &= !(1 << slot);
 }
 
-/// Node has told of what is open, or the turn ends; the caller has opened the change.
+/// `node::PrintCaughtException`, which `PromiseRejectCallback` calls where JavaScript could not be told: Node knows nothing of that
+/// rejection, and will not of its handler.
+#[uprobe]
+pub(crate) fn reject_failed(ctx: ProbeContext) -> u32 {
+    let Some(thread) = target::current() else { return 0 };
+    let (sp, last) = (registers::of_probe(&ctx).sp, thread.rejected_last);
+    // Others call it, too.
+    if last == REJECTED_NOT || thread.rejected_sp.wrapping_sub(sp) > CALLEE_BYTES {
+        return 0;
+    }
+    thread.rejected_last = REJECTED_NOT;
+    if thread.rejected_open != 0 {
+        thread.rejected_open -= 1;
+        thread.rejected_untold += 1;
+        if last >= 0 {
+            free(thread, last as usize & (REJECTED_SLOTS - 1));
+        }
+    }
+    0
+}
+
+/// The turn ends; the caller has opened the change.
 #[inline(always)]
-pub(crate) fn count_unhandled(thread: &mut ThreadRecord) {
+pub(crate) fn end_turn(thread: &mut ThreadRecord) {
+    if thread.rejected_untold != 0 {
+        thread.rejected_untold = 0;
+    }
+    count_unhandled(thread);
+}
+
+/// Node has told of what is open, or does so now; the caller has opened the change.
+#[inline(always)]
+fn count_unhandled(thread: &mut ThreadRecord) {
     let count = thread.rejected_open;
     if count == 0 {
         return;

@@ -40,6 +40,9 @@ pub const GC_KINDS: usize = 2;
 
 /// Rejected promises of one turn that are told apart.
 pub const REJECTED_SLOTS: usize = 8;
+/// [`ThreadRecord::rejected_last`]: it had no slot; the last report was of no rejection, or is dealt with.
+pub const REJECTED_WITHOUT_SLOT: i32 = -1;
+pub const REJECTED_NOT: i32 = -2;
 /// Kinds of [`ThreadRecord::deopts`]: at the instruction that met what it was not compiled for; or later, because something
 /// that the code relied on had changed elsewhere.
 pub const DEOPT_EAGER: usize = 0;
@@ -171,7 +174,8 @@ wire_record! {
         /// What was allocated between pauses: by how much the heap before each was greater than after the one before it.
         pub allocated_bytes: u64,
 
-        /// Promises that were rejected without a handler in the turn under way and have none yet: their addresses; 0 = free.
+        /// Promises that were rejected without a handler in the turn under way, have none yet, and of which Node has not told: their
+        /// addresses; 0 = free.
         pub rejected: [u64; REJECTED_SLOTS],
         /// How many those are, with those for which there was no slot; 0 in nearly every turn.
         pub rejected_open: u32,
@@ -181,6 +185,12 @@ wire_record! {
         pub rejected_sampled: u32,
         /// Stacks taken since `rejection_sample_ns`.
         pub rejection_samples: u32,
+        /// The stack pointer at the last report of a rejection.
+        pub rejected_sp: u64,
+        /// Where that went: a slot, or `REJECTED_*`.
+        pub rejected_last: i32,
+        /// Rejections of the turn under way that Node does not know of, whose handlers tell it nothing either.
+        pub rejected_untold: u32,
         /// Promises that had no handler when Node told of them: of each it emitted `unhandledRejection`.
         pub rejections: u64,
         /// Handlers that came after that.
@@ -310,6 +320,9 @@ impl ThreadRecord {
         rejected_moved: 0,
         rejected_sampled: 0,
         rejection_samples: 0,
+        rejected_sp: 0,
+        rejected_last: REJECTED_NOT,
+        rejected_untold: 0,
         rejections: 0,
         rejections_handled_late: 0,
         deopts: [0; DEOPT_KINDS],

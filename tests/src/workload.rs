@@ -16,8 +16,8 @@ use crate::{Node, node::target_tmp, oracle::Oracle, process::OwnedProcess};
 /// How long a workload may take to start on a loaded machine.
 const START: Duration = Duration::from_secs(20);
 
-const INSTALL: &str =
-    "mount -t tmpfs none /srv && mkdir /srv/app && mount --bind \"$0\" /srv/app && exec \"$@\"";
+const INSTALL: &str = "exec 3<\"$0\" && mount -t tmpfs none /srv && mkdir /srv/app && mount --bind /proc/self/fd/3 /srv/app && \
+     exec 3<&- && exec \"$@\"";
 
 fn workloads() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads")

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    process::Stdio,
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 on_every_node!(
     unhandled_rejections_are_those_of_node,
     handlers_that_come_late_are_those_of_node,
+    handlers_that_come_late_in_a_worker_are_those_of_node,
     deoptimisations_are_those_of_v8,
     code_that_is_left_behind_its_loop_is_no_churn,
     a_process_that_dies_of_a_rejection_is_diagnosed
@@ -62,40 +64,45 @@ fn unhandled_rejections_are_those_of_node(node: &Node) {
 /// Promises get their handler in the callback that rejects them, in a microtask of it, in a later callback of the same turn, in a
 /// later turn, or never.
 fn handlers_that_come_late_are_those_of_node(node: &Node) {
+    handlers_are_those_of_node(node, &[]);
+}
+
+fn handlers_that_come_late_in_a_worker_are_those_of_node(node: &Node) {
+    handlers_are_those_of_node(node, &["worker"]);
+}
+
+fn handlers_are_those_of_node(node: &Node, arguments: &[&str]) {
     const ROUNDS: usize = 5;
-    let mut workload = Workload::plan(node, "late-handlers.js").start();
+    // Node says there that it could not note a rejection.
+    let plan = Workload::plan(node, "late-handlers.js").args(arguments).stderr(Stdio::null());
+    let mut workload = plan.start();
     workload.wait_for("ready");
     let idle = Workload::idle(node);
     let agent = Agent::observing([&workload, &idle]);
-    for round in 1..=ROUNDS {
-        workload.say("round");
-        workload.wait_for_nth("round", round);
-    }
-    let pid = workload.pid();
-    let told = || {
-        let reports = agent.reports_since(0);
-        let of = |pid, what| sum(&reports, pid, &format!("/rejections/{what}"));
+    let mut reports = 0;
+    let mut perform = |line, times| {
+        for time in 1..=times {
+            workload.say(line);
+            workload.wait_for_nth(line, time);
+        }
+        workload.say("report");
+        reports += 1;
+        let report = workload.wait_for_nth("report", reports).remove(reports - 1);
+        let of_node = |event| number(&report, event) as u64;
+        let expected = (of_node("unhandledRejection"), of_node("rejectionHandled"));
+        let told = agent.reports_since(0);
+        let of = |pid, what| sum(&told, pid, &format!("/rejections/{what}"));
+        let found = (of(workload.pid(), "unhandled"), of(workload.pid(), "handled_late"));
+        assert_eq!(found, expected, "unhandled, handled later, after `{line}`, {}", node.label);
         assert_eq!((of(idle.pid(), "unhandled"), of(idle.pid(), "handled_late")), (0, 0));
-        assert_nothing_lost(&reports);
-        (of(pid, "unhandled"), of(pid, "handled_late"))
+        assert_nothing_lost(&told);
+        expected
     };
-    let of_node = |report: &Value| {
-        let events = |name| number(report, name) as u64;
-        (events("unhandledRejection"), events("rejectionHandled"))
-    };
-    workload.say("report");
-    let first = of_node(&workload.wait_for("report"));
+    let first = perform("round", ROUNDS);
     assert!(first.0 > first.1 && first.1 > 100, "unhandled, handled later: {first:?}");
-    assert_eq!(told(), first, "unhandled, handled later, {}", node.label);
-
-    for round in 1..=ROUNDS {
-        workload.say("same-turn");
-        workload.wait_for_nth("same-turn", round);
-    }
-    workload.say("report");
-    let expected = of_node(&workload.wait_for_nth("report", 2).swap_remove(1));
-    assert!(expected.1 - first.1 > 100, "handled in a later callback of the same turn: {expected:?}");
-    assert_eq!(told(), expected, "unhandled, handled later, also in the same turn, {}", node.label);
+    let second = perform("same-turn", ROUNDS);
+    assert!(second.1 - first.1 > 100, "handled in a later callback of the same turn: {second:?}");
+    assert_eq!(perform("deep", 1), second, "Node tells nothing of what is handled at once");
     agent.end();
 }
 
@@ -155,7 +162,7 @@ fn a_process_that_dies_of_a_rejection_is_diagnosed(node: &Node) {
     let start = |name: &str, source: &str| {
         let script = target_tmp().join(name);
         fs::write(&script, source).expect("a script can be written");
-        Workload::plan_path(node, &script).stderr(std::process::Stdio::null()).start()
+        Workload::plan_path(node, &script).stderr(Stdio::null()).start()
     };
     let mut worked = start("dies-at-work.js", &format!("{DIES}{WORKS}"));
     let mut idle = start("dies-idle.js", DIES);

@@ -1,8 +1,10 @@
 'use strict';
 // late-handlers.js: per line `round`: promises that are rejected in a callback, and get their handler at once, in a microtask, in a later
-// turn of the event loop, or never; per line `same-turn`: in a later callback of the same turn. Per line `report`: the events
-// that Node emitted for them.
+// turn of the event loop, or never; per line `same-turn`: in a later callback of the same turn; per line `deep`: so
+// deep that Node cannot note the rejection, which is handled at once. Per line `report`: the events that Node emitted for them. With the
+// argument `worker` all this in a worker.
 const fs = require('fs');
+const { Worker, isMainThread, parentPort } = require('worker_threads');
 
 const oracle = (record) => fs.appendFileSync(process.env.NODEPROBE_ORACLE || '/dev/stderr', JSON.stringify(record) + '\n');
 
@@ -50,9 +52,28 @@ function sameTurn() {
   setTimeout(() => oracle({ type: 'same-turn', rounds: ++sameTurns }), 10 * LATER_MS);
 }
 
-process.stdin.setEncoding('utf8').on('data', (lines) => {
+const DEEP = 5;
+async function deep(depth) {
+  return await deep(depth + 1);
+}
+
+function perform(lines) {
   if (lines.includes('round')) round();
   if (lines.includes('same-turn')) sameTurn();
+  if (lines.includes('deep')) {
+    for (let i = 0; i < DEEP; i++) setTimeout(() => deep(0).catch(() => {}), LATER_MS * i);
+    setTimeout(() => oracle({ type: 'deep' }), LATER_MS * (DEEP + 5));
+  }
   if (lines.includes('report')) oracle({ type: 'report', ...events });
-}).on('end', () => process.exit());
-oracle({ type: 'ready', pid: process.pid });
+}
+
+const ready = () => oracle({ type: 'ready', pid: process.pid });
+if (isMainThread) {
+  const worker = process.argv[2] === 'worker' && new Worker(__filename);
+  const receive = worker ? (lines) => worker.postMessage(lines) : perform;
+  process.stdin.setEncoding('utf8').on('data', receive).on('end', () => process.exit());
+  if (!worker) ready();
+} else {
+  parentPort.on('message', perform);
+  ready();
+}

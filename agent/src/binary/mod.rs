@@ -86,6 +86,8 @@ pub enum Hook {
     NewPage,
     /// Entry of `node::PromiseRejectCallback`: a promise was rejected without a handler, or got one after that.
     PromiseReject,
+    /// Entry of `node::PrintCaughtException`: among others, JavaScript could not be told of a rejection.
+    RejectFailed,
     /// Entry of `node::errors::TriggerUncaughtException`.
     UncaughtException,
     /// Entry of `node::OOMErrorHandler`: the process is about to end because its heap is full.
@@ -119,7 +121,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::LoadEnvironment,
         Self::SpinEventLoop,
         Self::UvRun,
@@ -147,6 +149,7 @@ impl Hook {
         Self::CompileModule,
         Self::CompileEnd,
         Self::StreamWrite,
+        Self::RejectFailed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -163,6 +166,7 @@ impl Hook {
             Self::HeapSize => "heap_size",
             Self::NewPage => "new_page",
             Self::PromiseReject => "promise_reject",
+            Self::RejectFailed => "reject_failed",
             Self::UncaughtException => "uncaught_exception",
             Self::OutOfMemory => "out_of_memory",
             Self::NearHeapLimit => "near_heap_limit",

@@ -73,6 +73,7 @@ impl Surveyor<'_> {
                 (Hook::SpinEventLoop, Meaning::SpinEventLoop),
                 (Hook::WorkerRun, Meaning::WorkerRun),
                 (Hook::PromiseReject, Meaning::PromiseReject),
+                (Hook::RejectFailed, Meaning::PrintCaughtException),
                 (Hook::UncaughtException, Meaning::UncaughtException),
                 (Hook::OutOfMemory, Meaning::OutOfMemory),
             ]);

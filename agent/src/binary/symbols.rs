@@ -31,6 +31,7 @@ pub(super) enum Meaning {
     RequestGarbageCollection,
     NewPage,
     PromiseReject,
+    PrintCaughtException,
     UncaughtException,
     OutOfMemory,
     NearHeapLimit,
@@ -72,7 +73,7 @@ use Name::{Exact, Overloads};
 /// Any of these makes a file Node. All are exported by official, stripped and Debian builds alike.
 pub(super) const NODE_EXPORTS: [&str; 2] = ["_ZN4node5StartEiPPc", "_ZN4node6worker6Worker3RunEv"];
 
-const WANTED: [(Name, Meaning); 54] = [
+const WANTED: [(Name, Meaning); 55] = [
     (Exact("_ZN4node5StartEiPPc"), Meaning::NodeStart),
     (Overloads("_ZN4node15LoadEnvironmentE"), Meaning::LoadEnvironment),
     (Overloads("_ZN4node13SpinEventLoopE"), Meaning::SpinEventLoop),
@@ -104,6 +105,10 @@ const WANTED: [(Name, Meaning); 54] = [
     (Overloads("_ZN2v88internal17SemiSpaceNewSpace16EnsureAllocationE"), Meaning::NewPage),
     (Overloads("_ZN2v88internal32SemiSpaceNewSpaceAllocatorPolicy16EnsureAllocationE"), Meaning::NewPage),
     (Exact("_ZN4node21PromiseRejectCallbackEN2v820PromiseRejectMessageE"), Meaning::PromiseReject),
+    (
+        Exact("_ZN4node20PrintCaughtExceptionEPN2v87IsolateENS0_5LocalINS0_7ContextEEERKNS0_8TryCatchE"),
+        Meaning::PrintCaughtException,
+    ),
     // An overload without the flag calls this one.
     (
         Exact(

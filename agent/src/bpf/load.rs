@@ -147,7 +147,7 @@ pub(super) const TRACEPOINT_PROGRAMS: [&str; 13] = [
     "context_read",
     "context_write",
 ];
-pub(super) const UPROBE_PROGRAMS: [&str; 28] = [
+pub(super) const UPROBE_PROGRAMS: [&str; 29] = [
     "load_environment",
     "spin_event_loop",
     "uv_run",
@@ -161,6 +161,7 @@ pub(super) const UPROBE_PROGRAMS: [&str; 28] = [
     "new_page",
     "promise_reject",
     "uncaught_exception",
+    "reject_failed",
     "out_of_memory",
     "near_heap_limit",
     "deopt",

@@ -23,10 +23,9 @@ use self::{
     backlog::Backlogs,
     early::{Early, told},
     process::{Moment, heap_change, process},
-    searches::Searches,
     turns::Division,
 };
-pub use self::{occasions::Occasions, turns::Sampling};
+pub use self::{occasions::Occasions, searches::Searches, turns::Sampling};
 use crate::{
     model::{
         GcKind, LongPause, Notice, NoticeKind, Snapshot, Stall, ThreadKind,
@@ -66,7 +65,6 @@ pub struct Collector {
     pub sampling: Sampling,
     pub occasions: Occasions,
     backlogs: Backlogs,
-    searches: Searches,
     /// When answers to requests were followed.
     pub answers_seen: Seen,
     /// Losses in user space, by reason.
@@ -87,7 +85,6 @@ impl Collector {
             sampling: Sampling::default(),
             occasions: Occasions::default(),
             backlogs: Backlogs::default(),
-            searches: Searches::default(),
             answers_seen: Seen::default(),
             lost: [(LOST_PROCESS_MISSED, 0), (LOST_PROCESS_UNIDENTIFIED, 0)].into(),
         }
@@ -105,17 +102,6 @@ impl Collector {
             *lost.entry(*reason).or_insert(0) += count;
         }
         lost
-    }
-
-    /// Answers loop threads that ask where something of them is. To be called some times a second.
-    pub fn answer_questions(&mut self) {
-        self.searches.contexts(&mut self.maps.questions.contexts, &self.targets);
-        self.searches.rejections(&mut self.maps.questions.rejections, &self.targets, None);
-    }
-
-    /// The same for a thread that has just rejected a promise: until it has its answer, handlers that come late may be missed.
-    pub fn answer_rejecting(&mut self, tid: u32) {
-        self.searches.rejections(&mut self.maps.questions.rejections, &self.targets, Some(tid));
     }
 
     /// Takes in one event that is about data, not about discovery.
@@ -270,7 +256,6 @@ impl Collector {
         processes.sort_by_key(|process| process.id);
         self.maps.questions.contexts.retain(|tid| owners.contains_key(&tid));
         self.maps.questions.rejections.retain(|tid| owners.contains_key(&tid));
-        self.searches.retain(|tid| owners.contains_key(&tid));
         self.sampling.retain(|tid| owners.contains_key(&tid));
         self.backlogs.retain(|pid| self.targets.get(pid).is_some());
         Snapshot {

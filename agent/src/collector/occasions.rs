@@ -14,7 +14,7 @@ use crate::{
 
 /// Distinct stacks between two snapshots at most; more are counted with none.
 const STACKS_MAX: usize = 4096;
-/// Rejections of one turn whose fate is not known yet, at most.
+/// Rejections of one thread whose fate is not known yet, at most.
 const UNDECIDED_MAX: usize = 64;
 /// Requests that are not answered, at most.
 const REQUESTS_MAX: usize = 16_384;
@@ -23,7 +23,7 @@ const REQUESTS_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct Occasions {
     counted: HashMap<(ProcessId, u32, Occasion, Arc<Stack>), u64>,
-    /// By thread: rejections of the turn that is under way.
+    /// By thread: rejections of the turn that is under way, of which Node has not told.
     undecided: HashMap<u32, Undecided>,
     /// By thread and descriptor: whether what was written when a request was read was written with an async context.
     requests: HashMap<(u32, i32), bool>,
@@ -79,7 +79,7 @@ impl Occasions {
         self.count((process, tid), occasion, stack, weight);
     }
 
-    /// A turn has ended, and these rejections nobody has handled.
+    /// Node has told of these rejections, or their turn has ended: nobody has handled them.
     pub(super) fn rejected(&mut self, event: &Event) {
         let Some(undecided) = self.undecided.remove(&event.tid) else { return };
         if undecided.turn_start_ns != event.start_ns {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rejections_that_are_left_at_the_end_of_their_turn_count() {
+    fn only_rejections_that_are_left_count() {
         let mut occasions = Occasions::default();
         let mut reject = |slot, turn, name| {
             occasions.sample((PROCESS, 7), (SAMPLE_REJECTION, slot), turn, (stack(name), false));
@@ -181,6 +181,18 @@ mod tests {
         assert_eq!(names(&mut occasions), ["left", "without a slot, left"]);
         occasions.rejected(&rejected(200, 1, 0b01));
         assert!(names(&mut occasions).is_empty(), "a turn ends once");
+    }
+
+    #[test]
+    fn node_may_tell_of_rejections_several_times_in_a_turn() {
+        let mut occasions = Occasions::default();
+        for (name, is_left) in [("first", true), ("second", false), ("third", true)] {
+            occasions.sample((PROCESS, 7), (SAMPLE_REJECTION, 0), 100, (stack(name), false));
+            if is_left {
+                occasions.rejected(&rejected(100, 1, 0b01));
+            }
+        }
+        assert_eq!(names(&mut occasions), ["first", "third"]);
     }
 
     #[test]

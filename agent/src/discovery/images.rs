@@ -344,7 +344,7 @@ fn degrade(signals: &mut BTreeMap<Signal, Availability>, hook: Hook, reason: &st
         }
         Hook::GcStart | Hook::GcEnd | Hook::GcStop | Hook::GcMinor | Hook::GcMajor => Signal::Gc,
         Hook::HeapSize => Signal::Heap,
-        Hook::PromiseReject => Signal::Rejections,
+        Hook::PromiseReject | Hook::RejectFailed => Signal::Rejections,
         Hook::Deopt => Signal::Deopts,
         Hook::DrainBegin | Hook::DrainEnd => Signal::Microtasks,
         Hook::PoolSubmit | Hook::PoolQueue | Hook::PoolFs | Hook::PoolDns | Hook::PoolWork => {

@@ -319,7 +319,10 @@ impl Discovery {
         target.looked_at_ns = looked_at_ns;
         target.begin_ns = exec_ns.unwrap_or(0);
         target.async_context = async_context;
-        target.async_ids_offset = plan.async_context.map(|layout| layout.ids_offset);
+        // The note alone misleads: Node may fail to set it.
+        let is_told_of_failures = plan.points.iter().any(|point| point.hook == Hook::RejectFailed);
+        target.rejection_ids_offset =
+            plan.async_context.filter(|_| is_told_of_failures).map(|layout| layout.ids_offset);
         target.stacks = v8.and_then(|v8| stack_source(process, &files, v8));
         self.users.insert(pid, files.iter().filter_map(|file| FileUse::of(file).ok()).collect());
         lock(&self.shared).targets.add(target);

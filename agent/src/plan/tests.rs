@@ -126,6 +126,7 @@ fn an_official_build_has_every_signal_from_one_file() {
     gc_major file 0 0x900 dynsym
     gc_start file 0 0x500 dynsym
     promise_reject file 0 0xc00 dynsym
+    reject_failed file 0 0x1c00 dynsym
     deopt file 0 0x1000 dynsym
     pool_fs file 0 0x1500 dynsym
     pool_dns file 0 0x1600 dynsym
@@ -197,6 +198,7 @@ fn a_stripped_node_24_is_told_the_kind_at_the_end_of_a_pause_and_has_no_heap() {
     gc_stop file 0 0x700 decoded 0x100000000
     gc_start file 0 0x500 decoded
     promise_reject file 0 0xc00 dynsym
+    reject_failed file 0 0x1c00 dynsym
     pool_fs file 0 0x1500 dynsym
     pool_dns file 0 0x1600 dynsym
     pool_work file 0 0x1700 dynsym
@@ -245,6 +247,7 @@ fn debian_takes_each_component_from_its_own_file() {
     heap_size file 1 0xa00 dynsym
     gc_start file 1 0x500 dynsym
     promise_reject file 1 0xc00 dynsym
+    reject_failed file 1 0x1c00 dynsym
     deopt file 1 0x1000 dynsym
     compile_end file 1 0x1a00 dynsym
     compile_function file 1 0x1800 dynsym
@@ -299,6 +302,7 @@ fn without_libuv_there_is_no_event_loop_but_there_are_collections() {
     gc_major file 0 0x900 dynsym
     gc_start file 0 0x500 dynsym
     promise_reject file 0 0xc00 dynsym
+    reject_failed file 0 0x1c00 dynsym
     deopt file 0 0x1000 dynsym
     compile_end file 0 0x1a00 dynsym
     compile_function file 0 0x1800 dynsym

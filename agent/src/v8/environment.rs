@@ -11,6 +11,8 @@ use super::memory::{Memory, PIECE_WORDS, Piece};
 const STACK_BYTES: u64 = 64 << 10;
 /// Read at once.
 const CHUNK_BYTES: usize = 4096;
+/// What looks like an environment is looked into at most so often: there is one, and a process can make up thousands.
+const ENVIRONMENTS_MAX: usize = 16;
 
 /// `AliasedBuffer`: vtable, isolate, count of elements, offset in bytes, elements, and two more. From the elements of the ids
 /// backwards, in words: their own head, then elements and count of the hooks, which stand before them.
@@ -42,6 +44,7 @@ pub(super) fn find<M: Memory, T>(
     check: impl Fn(&M, Environment) -> Option<T>,
 ) -> Option<T> {
     let mut tried = std::collections::BTreeSet::new();
+    let mut seen = 0;
     let sp = sp & !7;
     for at in (sp..sp.checked_add(STACK_BYTES)?).step_by(CHUNK_BYTES) {
         let mut chunk = [0; CHUNK_BYTES];
@@ -61,11 +64,16 @@ pub(super) fn find<M: Memory, T>(
             })
             .collect();
         memory.read_pieces(&mut pieces);
-        let mut environments =
-            pieces.iter().filter(|piece| piece.read).filter_map(|piece| environment(memory, piece));
-        let found = environments.find_map(|environment| check(memory, environment));
-        if found.is_some() || words.len() < CHUNK_BYTES / 8 {
-            return found;
+        let read = pieces.iter().filter(|piece| piece.read);
+        for environment in read.filter_map(|piece| environment(memory, piece)) {
+            let found = check(memory, environment);
+            seen += 1;
+            if found.is_some() || seen == ENVIRONMENTS_MAX {
+                return found;
+            }
+        }
+        if words.len() < CHUNK_BYTES / 8 {
+            break;
         }
     }
     None

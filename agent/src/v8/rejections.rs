@@ -10,34 +10,42 @@ use super::{
 
 /// The begin of an array (`AliasedBuffer`), in words: isolate, count of elements, offset in bytes, elements.
 const HEAD_WORDS: usize = 4;
-/// Elements of the three arrays, and where the second and the third begin after the first: structures with a table of virtual
-/// functions each, but for the second.
+/// Elements of the three arrays, and where the second and the third begin after the first, in words: structures with a table of
+/// virtual functions each, but for the second.
 const COUNTS: [u64; 3] = [3, 1, 2];
-const BEGINS: [u64; 3] = [0, 7 * 8, 15 * 8];
+const BEGINS: [usize; 3] = [0, 7, 15];
 /// So far behind the ids the first begins at most: 21 words have been seen.
-const SEARCH_WORDS: u64 = 64;
+const SEARCH_WORDS: usize = 64;
+const READ_WORDS: usize = SEARCH_WORDS + BEGINS[2] + HEAD_WORDS;
 /// Of `TickInfo`: whether something is to be done at the next tick, a byte, and the note.
 const NOTE: u64 = 1;
 
-/// Finds the note of the thread of `pid` whose stack is at `sp`, a byte. `None`: not found, to be tried again. `ids_offset`: in an
-/// environment, the address of its async ids.
+/// Finds the note of the thread of `pid` whose stack is at `sp`, a byte. `None`: not found. `ids_offset`: in an environment, the
+/// address of its async ids.
 pub fn find_note(pid: u32, sp: u64, ids_offset: u32) -> Option<u64> {
     environment::find(&ProcessMemory::new(pid), sp, ids_offset, note_of)
 }
 
 fn note_of(memory: &impl Memory, environment: Environment) -> Option<u64> {
-    let first = environment.ids_place + 8;
-    (0..SEARCH_WORDS).find_map(|word| {
-        let at = first.checked_add(8 * word)?;
-        let mut elements = 0;
-        for (count, begin) in COUNTS.into_iter().zip(BEGINS) {
-            let [isolate, elements_count, offset, at] = memory.words::<HEAD_WORDS>(at.checked_add(begin)?)?;
-            if isolate != environment.isolate || elements_count != count || offset != 0 {
+    let mut bytes = [0; READ_WORDS * 8];
+    if !memory.read(environment.ids_place.checked_add(8)?, &mut bytes) {
+        return None;
+    }
+    let (words, _) = bytes.as_chunks::<8>();
+    let head_at = |word: usize| {
+        let head = words.get(word..)?.first_chunk::<HEAD_WORDS>()?;
+        Some(head.map(u64::from_le_bytes))
+    };
+    (0..SEARCH_WORDS).find_map(|first| {
+        let mut address = 0;
+        for (wanted, begin) in COUNTS.into_iter().zip(BEGINS) {
+            let [isolate, count, offset, elements] = head_at(first + begin)?;
+            if isolate != environment.isolate || count != wanted || offset != 0 {
                 return None;
             }
-            elements = at;
+            address = elements;
         }
-        is_aligned_address(elements).then_some(elements + NOTE)
+        is_aligned_address(address).then_some(address + NOTE)
     })
 }
 
@@ -81,7 +89,7 @@ mod tests {
             assert_eq!(found(&image), None, "word {word}");
         }
         let mut short = image();
-        short.0.remove(&(IDS_PLACE + 8 * 39));
+        short.0.remove(&(IDS_PLACE + 8 * 80));
         assert_eq!(found(&short), None, "it cannot be read to its end");
     }
 }

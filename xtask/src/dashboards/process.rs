@@ -313,7 +313,7 @@ fn rejections() -> Panel {
         Lines,
         "Unhandled rejections",
         "ops",
-        "Promises that failed and nobody handled, and handlers that came in a later turn.",
+        "Promises that failed and nobody handled, and handlers that came later.",
     )
     .threshold(thresholds::REJECTIONS_PER_S_CRITICAL)
     .query("unhandled", sum("", &rate(REJECTIONS, "")))
